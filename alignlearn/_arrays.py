@@ -1,0 +1,110 @@
+"""The only door between the user's numpy arrays and the library's tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from sklearn import get_config
+from sklearn.utils import check_random_state
+from torch import Tensor
+
+
+class Scaling(NamedTuple):
+    """Isotropic scaling to zero mean and unit mean variance, safe from 1e-300 to 1e300.
+
+    ``z = (x / 2^exponent - center) / scale``. One scalar for all columns, so that angles are the
+    data's own; the power of two keeps squares in range and is exact.
+    """
+
+    exponent: int
+    center: np.ndarray
+    scale: float
+
+    @classmethod
+    def fit(cls, X: np.ndarray) -> Scaling:
+        """Statistics of X (n, D), float64.
+
+        Raises
+        ------
+        ValueError
+            If all rows are equal: there is no direction to learn.
+        """
+        exponent = int(np.frexp(np.abs(X).max(initial=0.0))[1])
+        reduced = np.ldexp(X, -exponent)
+        center = reduced.mean(axis=0)
+        scale = float(np.sqrt(np.mean((reduced - center) ** 2)))
+        if (X == X[0]).all() or scale < 1e-14:
+            raise ValueError(
+                f"all {len(X)} rows of X are equal (n_samples={len(X)}) up to rounding: constant "
+                "data have no geometry. Pass data that vary."
+            )
+        return cls(exponent, center, scale)
+
+    def to_model(self, X: np.ndarray, like: Tensor) -> Tensor:
+        """Scaled rows with the dtype and device of `like`.
+
+        Raises
+        ------
+        ValueError
+            If a value is so far outside the training range that it overflows.
+        """
+        with np.errstate(over="ignore"):
+            Z = (np.ldexp(X, -self.exponent) - self.center) / self.scale
+            Z = Z.astype(np.float32 if like.dtype == torch.float32 else np.float64)
+        if not np.isfinite(Z).all():
+            raise ValueError(
+                "X holds values too far from the training data to be represented: expected the "
+                f"scale of the training data, about {np.ldexp(self.scale, self.exponent):.3g}, "
+                f"got {np.abs(X).max():.3g}."
+            )
+        return torch.from_numpy(Z).to(like.device)
+
+    def to_data(self, z: Tensor) -> np.ndarray:
+        """Rows in the user's units, float64."""
+        reduced = z.detach().double().cpu().numpy() * self.scale + self.center
+        return np.ldexp(reduced, self.exponent)
+
+    @property
+    def log_unit(self) -> float:
+        """Log of the length unit: ``x = unit * z + const``."""
+        return float(np.log(self.scale) + self.exponent * np.log(2.0))
+
+
+def make_generator(random_state, device: str | torch.device = "cpu") -> torch.Generator:
+    """Generator seeded from a scikit-learn `random_state`; global generators are not touched."""
+    seed = int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+    return torch.Generator(device=device).manual_seed(seed)
+
+
+def resolve_device(device) -> torch.device:
+    """None is CUDA where there is one, else the CPU.
+
+    Raises
+    ------
+    ValueError
+        If the device named is not there.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+        torch.empty(0, device=resolved)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"device={device!r} is not usable here: {error}") from error
+    return resolved
+
+
+def row_chunks(n_rows: int, bytes_per_row: int) -> Iterator[slice]:
+    """Slices of rows whose work fits scikit-learn's `working_memory` and, below that, a cache.
+
+    The size depends on the problem alone, never on the number of workers, so that results do not
+    depend on `n_jobs`.
+    """
+    cache = 32 * 2**20
+    limit = min(cache, int(get_config()["working_memory"] * 2**20))
+    size = max(1, limit // max(1, bytes_per_row))
+    for start in range(0, n_rows, size):
+        yield slice(start, min(start + size, n_rows))

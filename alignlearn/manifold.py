@@ -1,0 +1,335 @@
+"""LyapunovManifold: the geometry of the data manifold, read off a generative model."""
+
+from __future__ import annotations
+
+import warnings
+from numbers import Integral
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+from sklearn.base import BaseEstimator, clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state, check_scalar
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from alignlearn._arrays import make_generator, row_chunks
+from alignlearn._callbacks import CallbackSupportMixin, with_callbacks
+from alignlearn.dimension import estimate_dimension, pointwise_dimension
+from alignlearn.models import Diffusion
+from alignlearn.schedules import VarianceExploding
+from alignlearn.solvers import ReverseDiffusion, Solver, StochasticSolver
+from alignlearn.tangent import ALL_COLUMNS, LyapunovFrame, lyapunov_frame
+
+# Columns tried first when D is large and the dimension unknown; doubled until a gap shows.
+_FIRST_COLUMNS = 48
+
+
+class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
+    """Tangent spaces and intrinsic dimension of data, from the Lyapunov vectors of a generative model.
+
+    A diffusion model is fitted to the data; the directions in which small errors grow most along
+    its generating process, the finite-time Lyapunov vectors, span the tangent spaces of the data
+    manifold (Chandramoorthy & de Clercq 2025), and the gap in the exponents is its dimension.
+
+    Parameters
+    ----------
+    n_components : int, optional
+        Number of Lyapunov vectors needed at most; saves time for large D. Default: found from the
+        gap.
+    model : GenerativeModel, optional
+        Estimator of the generative model, cloned and fitted by `fit`. Default ``Diffusion()``.
+    n_oversamples, n_iter : int, default=10, 1
+        Extra columns and pull-back passes of the randomized SVD, used when D > 128.
+    solver : Solver, optional
+        Process whose vectors are taken. Default reverse diffusion with frozen noise; pass
+        ``ExponentialMidpoint(schedule)`` for the probability-flow ODE.
+    n_steps : int, default=8
+        Steps over the window.
+    n_paths : int, default=8
+        Frozen noise paths that are averaged, for a stochastic solver.
+    window : (s_min, s_max), optional
+        Noise levels over which vectors are taken, in units of the data's standard deviation.
+        Default: the model's own.
+    n_reference : int, default=500
+        Training points at which `fit` measures the spectrum.
+    n_jobs : int, optional
+        Workers over chunks of points, through joblib.
+    device : str or torch.device, optional
+        None is CUDA where there is one, else the CPU. Passed on to the model.
+    random_state : int, RandomState instance or None, default=None
+        Makes everything reproducible; passed on to a model that has none of its own.
+
+    Attributes
+    ----------
+    model_ : GenerativeModel
+        The fitted model.
+    dimension_ : int
+        Intrinsic dimension of the sample.
+    dimension_estimate_ : DimensionEstimate
+        The same with its confidence and gap.
+    exponents_ : ndarray of shape (k,)
+        Mean spectrum over the reference points.
+    reference_exponents_ : ndarray of shape (n_reference, k)
+        Spectrum at each reference point.
+    reference_indices_ : ndarray of shape (n_reference,)
+        Their rows in X.
+    n_features_in_ : int
+        Number of features D.
+
+    References
+    ----------
+    N. Chandramoorthy, A. de Clercq, "When and how can inexact generative models still sample from
+    the data manifold?", arXiv:2508.07581, 2025.
+
+    Examples
+    --------
+    >>> from alignlearn import LyapunovManifold
+    >>> from alignlearn.datasets import make_sphere
+    >>> from alignlearn.models import KernelDiffusion
+    >>> X = make_sphere(400, 2, random_state=0).points
+    >>> m = LyapunovManifold(model=KernelDiffusion(), random_state=0).fit(X)
+    >>> m.tangent_space(X[:5], n_components=2).shape
+    (5, 3, 2)
+    """
+
+    def __init__(
+        self,
+        n_components=None,
+        model=None,
+        *,
+        n_oversamples=10,
+        n_iter=1,
+        solver=None,
+        n_steps=8,
+        n_paths=8,
+        window=None,
+        n_reference=500,
+        n_jobs=None,
+        device=None,
+        random_state=None,
+    ):
+        self.n_components = n_components
+        self.model = model
+        self.n_oversamples = n_oversamples
+        self.n_iter = n_iter
+        self.solver = solver
+        self.n_steps = n_steps
+        self.n_paths = n_paths
+        self.window = window
+        self.n_reference = n_reference
+        self.n_jobs = n_jobs
+        self.device = device
+        self.random_state = random_state
+
+    @with_callbacks
+    def fit(self, X, y=None):
+        """Fit the model and measure the spectrum at reference points.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training data, at least two different rows.
+        y : Ignored
+            For scikit-learn's convention.
+
+        Returns
+        -------
+        self : LyapunovManifold
+
+        Raises
+        ------
+        ValueError
+            If X is not finite, not 2-D, has fewer than two rows or constant rows, or a parameter
+            is out of range.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If no direction contracts, or the points do not agree on a dimension.
+        """
+        context = self._init_callback_context(max_subtasks=1)
+        self._check_params()
+        X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        rng = check_random_state(self.random_state)
+        model = Diffusion() if self.model is None else clone(self.model)
+        own = model.get_params(deep=False)
+        seeds = {"random_state": rng.randint(np.iinfo(np.int32).max), "device": self.device}
+        model.set_params(**{k: v for k, v in seeds.items() if k in own and own[k] is None})
+        context.call_on_fit_task_begin(estimator=self)
+        with context.subcontext(task_name="model").propagate_callback_context(model):
+            self.model_ = model.fit(X)
+        self._path_seed = int(rng.randint(np.iinfo(np.int32).max))
+        n_reference = min(self.n_reference, len(X))
+        self.reference_indices_ = np.sort(rng.permutation(len(X))[:n_reference])
+        self._measure(X[self.reference_indices_])
+        context.call_on_fit_task_end(estimator=self)
+        return self
+
+    def _check_params(self) -> None:
+        D = "n_features"
+        if self.n_components is not None:
+            check_scalar(self.n_components, "n_components", Integral, min_val=1)
+        for name, low in [
+            ("n_oversamples", 0),
+            ("n_iter", 0),
+            ("n_steps", 1),
+            ("n_paths", 1),
+            ("n_reference", 1),
+        ]:
+            check_scalar(getattr(self, name), name, Integral, min_val=low)
+        if self.solver is not None and not isinstance(self.solver, Solver):
+            raise ValueError(
+                f"solver must be a Solver of alignlearn.solvers or None, got {self.solver!r}."
+            )
+        if self.window is not None:
+            s_min, s_max = self.window
+            if not 0 < s_min < s_max:
+                raise ValueError(f"window must be 0 < s_min < s_max, got {self.window!r}.")
+        del D
+
+    def _measure(self, X: np.ndarray) -> None:
+        """Spectrum and dimension at the rows of X; for large D columns are added until a gap shows."""
+        D = self.n_features_in_
+        self._n_columns = D
+        if D > ALL_COLUMNS:
+            wanted = _FIRST_COLUMNS if self.n_components is None else self.n_components + 1
+            self._n_columns = min(D, wanted)
+        while True:
+            exponents = self._frames(X).exponents
+            estimate = estimate_dimension(exponents)
+            beyond = not estimate.resolved or estimate.dimension > 0.75 * self._n_columns
+            if self._n_columns == D or self.n_components is not None or not beyond:
+                break
+            self._n_columns = min(D, 2 * self._n_columns)
+        self.reference_exponents_, self.exponents_ = exponents, exponents.mean(axis=0)
+        self.dimension_estimate_, self.dimension_ = estimate, estimate.dimension
+        if not estimate.resolved:
+            warnings.warn(
+                f"no direction contracts towards the data (lowest exponent "
+                f"{self.exponents_[-1]:.2f}, a normal direction has -1): either the data are "
+                f"{D}-dimensional at these scales or the model is under-trained. Compare its "
+                "held-out loss with more max_iter or more data.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        elif estimate.confidence < 0.5:
+            warnings.warn(
+                f"only {estimate.confidence:.0%} of the points have dimension "
+                f"{estimate.dimension}: look at dimension(X) and the spectrum. The model may be "
+                "under-trained (raise max_iter) or the data a mixture of pieces.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+
+    def _flow(self):
+        window = self.model_.window_ if self.window is None else self.window
+        solver = self.solver
+        if solver is None:
+            solver = ReverseDiffusion(VarianceExploding(*self.model_.noise_range_))
+        return self.model_.flow(solver=solver, n_steps=self.n_steps, window=window)
+
+    def _chunk_frame(self, x: torch.Tensor, n_columns: int) -> LyapunovFrame:
+        """Frames at the rows of one chunk. Noise paths are shared by all rows of all chunks."""
+        flow = self._flow()
+        generator = torch.Generator().manual_seed(self._path_seed)
+        with torch.no_grad():
+            if isinstance(flow.solver, StochasticSolver):
+                shape = (self.n_paths, flow.n_steps, 1, x.shape[1])
+                noising = torch.randn(shape, generator=generator, dtype=torch.float64).to(x)
+                trajectories = [flow.trajectory(x, z) for z in noising]
+            else:
+                trajectories = [flow.trajectory(x)]
+        frame = lyapunov_frame(
+            flow,
+            trajectories,
+            n_columns,
+            n_oversamples=self.n_oversamples,
+            n_iter=self.n_iter,
+            generator=generator,
+        )
+        return LyapunovFrame(*(part.double().cpu().numpy() for part in frame))
+
+    def _frames(self, X, n_columns: int | None = None) -> LyapunovFrame:
+        """Lyapunov frames at the rows of X as numpy arrays; points in the model's coordinates."""
+        x = self.model_.encode(X)
+        n_columns = self._n_columns if n_columns is None else n_columns
+        carried = min(x.shape[1], n_columns + self.n_oversamples)
+        bytes_per_row = self.model_._bytes_per_column() * carried
+        parts = Parallel(n_jobs=self.n_jobs)(
+            delayed(self._chunk_frame)(x[chunk], n_columns)
+            for chunk in row_chunks(len(x), bytes_per_row)
+        )
+        return LyapunovFrame(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+    def lyapunov_exponents(self, X) -> np.ndarray:
+        """Lyapunov exponents at points, seen or unseen.
+
+        ``log sigma_i / (c log(s_max / s_min))``, where c is 1 for the ODE and 2 for reverse
+        diffusion: a direction normal to the data has -1, a tangent one is near 0.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        exponents : ndarray of shape (n_samples, k)
+            Descending; k is D up to 128 features, else the number of columns that `fit` needed.
+        """
+        check_is_fitted(self)
+        return self._frames(X).exponents
+
+    def tangent_space(self, X, n_components=None) -> np.ndarray:
+        """Orthonormal bases of the tangent spaces at points, seen or unseen.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        n_components : int, optional
+            Number d of vectors, default `dimension_`.
+
+        Returns
+        -------
+        vectors : ndarray of shape (n_samples, n_features, d)
+            Leading Lyapunov vectors as columns, in data coordinates, most stretched first.
+
+        Raises
+        ------
+        ValueError
+            If `n_components` is not between 1 and the number of features.
+        """
+        check_is_fitted(self)
+        d = self.dimension_ if n_components is None else n_components
+        if not 1 <= d <= self.n_features_in_:
+            raise ValueError(
+                f"n_components must be between 1 and n_features = {self.n_features_in_}, got {d}."
+            )
+        return self._frames(X, d).vectors
+
+    def dimension(self, X) -> np.ndarray:
+        """Intrinsic dimension at points, seen or unseen.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        dimension : ndarray of shape (n_samples,), int
+        """
+        return pointwise_dimension(self.lyapunov_exponents(X))
+
+    def sample(self, n_samples: int = 1, random_state=None) -> np.ndarray:
+        """Generate rows from the model, see `GenerativeModel.sample`."""
+        check_is_fitted(self)
+        return self.model_.sample(n_samples, random_state)
+
+    def score_samples(self, X) -> np.ndarray:
+        """Log density at points, see `GenerativeModel.score_samples`."""
+        check_is_fitted(self)
+        return self.model_.score_samples(X)
+
+    def score(self, X, y=None) -> float:
+        """Mean log density of points."""
+        return float(np.mean(self.score_samples(X)))

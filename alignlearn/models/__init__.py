@@ -1,0 +1,8 @@
+"""Generative models: one family, one file."""
+
+from alignlearn.models.base import GenerativeModel
+from alignlearn.models.diffusion import Diffusion
+from alignlearn.models.gaussian import GaussianModel
+from alignlearn.models.kernel import KernelDiffusion
+
+__all__ = ["Diffusion", "GaussianModel", "GenerativeModel", "KernelDiffusion"]

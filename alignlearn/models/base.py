@@ -1,0 +1,166 @@
+"""What every generative model of the library is: a scikit-learn estimator that can be a `Flow`."""
+
+from __future__ import annotations
+
+from abc import ABCMeta, abstractmethod
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, DensityMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
+
+from alignlearn._arrays import Scaling, make_generator, row_chunks
+from alignlearn.flow import Denoiser, Flow
+from alignlearn.gaussian import Gaussian
+from alignlearn.schedules import VarianceExploding
+from alignlearn.solvers import ExponentialMidpoint, Solver
+from alignlearn.tangent import log_volume
+
+
+class GenerativeModel(DensityMixin, BaseEstimator, metaclass=ABCMeta):
+    """A denoiser learned from data, in isotropically scaled coordinates.
+
+    A new family defines `fit`, which sets the attributes below (`_fit_scaling` sets the first
+    three), and `denoiser`. Everything else follows.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Number of features D.
+    scaling_ : Scaling
+        Isotropic map between the user's units and the model's.
+    gaussian_ : Gaussian
+        Second moments of the scaled data; the law at the noise end is this smoothed.
+    noise_range_ : tuple of float
+        Smallest and largest noise level, in units of the data's standard deviation.
+    window_ : tuple of float
+        Noise levels over which Lyapunov vectors are taken by default.
+    """
+
+    @abstractmethod
+    def fit(self, X, y=None):
+        """Learn from X of shape (n_samples, n_features)."""
+
+    @abstractmethod
+    def denoiser(self) -> Denoiser:
+        """Callable ``(y, s) -> E[x_0 | x_0 + s z = y]`` on rows of scaled coordinates."""
+
+    def _bytes_per_column(self) -> int:
+        """Memory that one row and one tangent column need in a forward pass."""
+        return 64 * self.n_features_in_
+
+    def _fit_scaling(self, X, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """Validate X, set the scaling and second moments, return the scaled rows (n, D)."""
+        X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        scaling = Scaling.fit(X)
+        x = scaling.to_model(X, torch.empty(0, dtype=dtype, device=device))
+        self.scaling_, self.gaussian_ = scaling, Gaussian.fit(x)
+        return x
+
+    def encode(self, X) -> Tensor:
+        """Rows of X in the model's coordinates, a tensor of shape (n, D) on the model's device."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float64, reset=False)
+        return self.scaling_.to_model(X, self.gaussian_.basis)
+
+    def decode(self, x: Tensor) -> np.ndarray:
+        """Inverse of `encode`: rows in the user's units, float64."""
+        return self.scaling_.to_data(x)
+
+    def flow(
+        self,
+        *,
+        solver: Solver | None = None,
+        n_steps: int = 24,
+        window: tuple[float, float] | None = None,
+    ) -> Flow:
+        """The generating process in variance-exploding coordinates ``y = x + s z``.
+
+        Parameters
+        ----------
+        solver : Solver, optional
+            Default `ExponentialMidpoint`, the probability-flow ODE.
+        n_steps : int, default=24
+            Steps, log-uniform in s.
+        window : (s_min, s_max), optional
+            Noise levels in units of the data's standard deviation; default the whole range.
+
+        Returns
+        -------
+        Flow
+        """
+        check_is_fitted(self)
+        s_min, s_max = self.noise_range_ if window is None else window
+        schedule = VarianceExploding(*self.noise_range_)
+        solver = ExponentialMidpoint(schedule) if solver is None else solver
+        schedule = getattr(solver, "schedule", schedule)
+        return Flow.from_denoiser(
+            self.denoiser(), schedule, solver, n_steps=n_steps, s_max=s_max, s_min=s_min
+        )
+
+    def sample(self, n_samples: int = 1, random_state=None, *, n_steps: int = 36) -> np.ndarray:
+        """Generate rows: noise through the probability-flow ODE, then one last denoising.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of rows.
+        random_state : int, RandomState instance or None, default=None
+            None takes the estimator's own `random_state`.
+        n_steps : int, default=36
+            Steps of the solver.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+
+        Raises
+        ------
+        ValueError
+            If `n_samples` is below 1.
+        """
+        check_is_fitted(self)
+        if n_samples < 1:
+            raise ValueError(f"n_samples must be at least 1, got {n_samples}.")
+        if random_state is None:
+            random_state = getattr(self, "random_state", None)
+        flow, denoise = self.flow(n_steps=n_steps), self.denoiser()
+        s_min, s_max = self.noise_range_
+        z = self.gaussian_.sample(n_samples, s_max, make_generator(random_state))
+        rows = []
+        with torch.no_grad():
+            for chunk in row_chunks(n_samples, self._bytes_per_column()):
+                y = flow.push(z[chunk])
+                rows.append(self.decode(denoise(y, torch.tensor(s_min))))
+        return np.concatenate(rows)
+
+    def score_samples(self, X) -> np.ndarray:
+        """Log density of the data smoothed at the smallest noise level, in the user's units.
+
+        Change of variables along the probability-flow ODE (Song et al. 2021, section 4.3), with
+        the exact log determinant of the discrete flow.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        log_density : ndarray of shape (n_samples,)
+        """
+        x = self.encode(X)
+        flow = self.flow(n_steps=16)
+        s_max = self.noise_range_[1]
+        values = []
+        bytes_per_row = self._bytes_per_column() * self.n_features_in_
+        for chunk in row_chunks(len(x), bytes_per_row):
+            with torch.no_grad():
+                trajectory = flow.trajectory(x[chunk])
+            log_p = self.gaussian_.log_density(trajectory.states[0], s_max)
+            values.append((log_p - log_volume(flow, trajectory)).cpu().numpy())
+        return np.concatenate(values) - self.n_features_in_ * self.scaling_.log_unit
+
+    def score(self, X, y=None) -> float:
+        """Mean of `score_samples`."""
+        return float(np.mean(self.score_samples(X)))

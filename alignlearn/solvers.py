@@ -1,0 +1,168 @@
+"""One-step maps of a generating process: ``step(field, x, t, s) -> x_s`` from time t to time s < t.
+
+Two kinds of field: Euler, Heun and RungeKutta4 integrate a *velocity* ``(x, t) -> dx/dt``; the
+exponential solvers and reverse diffusion take a *denoiser* ``(x, t) -> E[x_0 | x_t = x]`` and solve
+the linear part of the flow exactly. Times are 0-dimensional tensors, rows are independent.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from alignlearn.schedules import Schedule, VarianceExploding
+
+Field = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Solver(ABC):
+    """One step of a generating process.
+
+    Attributes
+    ----------
+    order : int
+        Global error is ``O(h^order)`` for step size h in log noise.
+    contraction : int
+        e-folds by which a direction normal to the data contracts per e-fold of noise removed:
+        1 for the probability-flow ODE, 2 for reverse diffusion with frozen noise.
+    takes_velocity : bool
+        Whether `field` is a velocity; a denoiser otherwise.
+    """
+
+    order: ClassVar[int]
+    contraction: ClassVar[int] = 1
+    takes_velocity: ClassVar[bool] = True
+
+    @abstractmethod
+    def __call__(self, field: Field, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        """Map x (n, D) at time t to time s."""
+
+
+@dataclass(frozen=True)
+class Euler(Solver):
+    """``x + h v(x, t)``, ``h = s - t``."""
+
+    order = 1
+
+    def __call__(self, field: Field, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        return x + (s - t) * field(x, t)
+
+
+@dataclass(frozen=True)
+class Heun(Solver):
+    """Explicit trapezoidal rule (Heun's second-order method)."""
+
+    order = 2
+
+    def __call__(self, field: Field, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        h = s - t
+        k_1 = field(x, t)
+        k_2 = field(x + h * k_1, s)
+        return x + h / 2 * (k_1 + k_2)
+
+
+@dataclass(frozen=True)
+class RungeKutta4(Solver):
+    """The classical fourth-order method."""
+
+    order = 4
+
+    def __call__(self, field: Field, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        h = s - t
+        k_1 = field(x, t)
+        k_2 = field(x + h / 2 * k_1, t + h / 2)
+        k_3 = field(x + h / 2 * k_2, t + h / 2)
+        k_4 = field(x + h * k_3, s)
+        return x + h / 6 * (k_1 + 2 * k_2 + 2 * k_3 + k_4)
+
+
+def _exponential_step(x: Tensor, den: Tensor, schedule: Schedule, t: Tensor, s: Tensor) -> Tensor:
+    """``x_s = alpha_s Den + (sigma_s / sigma_t) (x_t - alpha_t Den)``: exact for a constant Den."""
+    r = (schedule.sigma(s) / schedule.sigma(t)).to(x.dtype)
+    return r * x + (schedule.alpha(s).to(x.dtype) - r * schedule.alpha(t).to(x.dtype)) * den
+
+
+@dataclass(frozen=True)
+class Exponential(Solver):
+    """First-order exponential integrator of the probability-flow ODE, the DDIM step.
+
+    ``y' = r y + (1 - r) Den(y, s)`` in variance-exploding coordinates, ``r = s'/s``
+    (Song, Meng & Ermon 2021).
+    """
+
+    schedule: Schedule = VarianceExploding()
+    order = 1
+    takes_velocity = False
+
+    def __call__(self, field: Field, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        return _exponential_step(x, field(x, t), self.schedule, t, s)
+
+
+@dataclass(frozen=True)
+class ExponentialMidpoint(Solver):
+    """Second-order exponential integrator: the denoiser is taken at the midpoint in log noise.
+
+    The single-step second-order DPM-Solver++ (Lu et al. 2022) with midpoint ratio 1/2.
+    """
+
+    schedule: Schedule = VarianceExploding()
+    order = 2
+    takes_velocity = False
+
+    def __call__(self, field: Field, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        m = self.schedule.time(torch.sqrt(self.schedule.ratio(t) * self.schedule.ratio(s)))
+        x_m = _exponential_step(x, field(x, t), self.schedule, t, m)
+        return _exponential_step(x, field(x_m, m), self.schedule, t, s)
+
+
+@dataclass(frozen=True)
+class StochasticSolver(Solver):
+    """A solver whose step adds noise: ``x_s = step(x_t) + noise_scale * xi``.
+
+    The noise is additive, so the tangent map of a step does not depend on it.
+    """
+
+    contraction = 2
+
+    @abstractmethod
+    def noise_scale(self, t: Tensor, s: Tensor) -> Tensor:
+        """Standard deviation of the noise added by the step from t to s."""
+
+    @abstractmethod
+    def noise_up(self, x: Tensor, s: Tensor, t: Tensor, z: Tensor) -> Tensor:
+        """Noising (forward) step of x from time s to time t > s with standard normal z."""
+
+
+@dataclass(frozen=True)
+class ReverseDiffusion(StochasticSolver):
+    """Reverse diffusion with the exact Gaussian posterior step and frozen noise.
+
+    ``y' = r^2 y + (1 - r^2) Den(y, s) + s' sqrt(1 - r^2) xi`` in variance-exploding coordinates,
+    ``r = s'/s``: the ancestral step of Ho et al. (2020). The call is the step with ``xi = 0``.
+    Order 1 is that of the drift.
+    """
+
+    schedule: Schedule = VarianceExploding()
+    order = 1
+    takes_velocity = False
+
+    def __call__(self, field: Field, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        r2 = (self.schedule.ratio(s) / self.schedule.ratio(t)).to(x.dtype) ** 2
+        alpha_t, alpha_s = self.schedule.alpha(t).to(x.dtype), self.schedule.alpha(s).to(x.dtype)
+        return alpha_s * (r2 / alpha_t * x + (1 - r2) * field(x, t))
+
+    def noise_scale(self, t: Tensor, s: Tensor) -> Tensor:
+        return self.schedule.sigma(s) * torch.sqrt(
+            1 - (self.schedule.ratio(s) / self.schedule.ratio(t)) ** 2
+        )
+
+    def noise_up(self, x: Tensor, s: Tensor, t: Tensor, z: Tensor) -> Tensor:
+        ratio_s, ratio_t = self.schedule.ratio(s), self.schedule.ratio(t)
+        y = x / self.schedule.alpha(s).to(x) + torch.sqrt(ratio_t**2 - ratio_s**2).to(x) * z
+        return self.schedule.alpha(t).to(x) * y

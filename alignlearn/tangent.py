@@ -1,0 +1,278 @@
+"""Lyapunov vectors: the randomized SVD of the tangent map of a flow. The only file with jvp and vjp.
+
+The finite-time Lyapunov vectors at the end x of a trajectory are the leading *left singular
+vectors* of ``dF = dF_{N-1} ... dF_0`` (the paper, section 4: eigenvectors of ``dF dF^T``), the
+exponents are ``log sigma_i / elapsed``. ``dF`` is never formed unless all D columns are carried: a
+frame of k orthonormal columns is pushed forward with jvps, pulled back with vjps and
+re-orthonormalised by QR, which is subspace iteration on ``dF dF^T`` (Halko, Martinsson & Tropp
+2011), and a small SVD of the accumulated triangular factor rotates it at the end.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from alignlearn.flow import Flow, Trajectory
+
+# Forward-mode AD keeps its level in process-wide state: eight threads that call jvp at once raise.
+_FORWARD_AD_LOCK = threading.RLock()
+
+# Up to this many features all D columns are carried: exact, and no iteration is needed.
+ALL_COLUMNS = 128
+
+# e-folds of possible contraction between two QRs: a float32 column keeps five digits.
+_MAX_LOG_RANGE = 5.0
+
+
+class LyapunovFrame(NamedTuple):
+    """Finite-time Lyapunov vectors and exponents at the end points of trajectories.
+
+    Attributes
+    ----------
+    points : Tensor of shape (n, D)
+        Where the vectors live.
+    vectors : Tensor of shape (n, D, k)
+        Orthonormal columns, most stretched direction first.
+    exponents : Tensor of shape (n, k), float64
+        ``log sigma_i / elapsed``, descending; a normal direction has -1, a tangent one is near 0.
+    """
+
+    points: Tensor
+    vectors: Tensor
+    exponents: Tensor
+
+
+def push_forward(step: Callable[[Tensor], Tensor], x: Tensor, E: Tensor) -> Tensor:
+    """Tangent map ``dF(x) E`` of a row-wise map, all columns in one pass sharing the primal.
+
+    Parameters
+    ----------
+    step : callable (n, D) -> (n, D)
+        A map that treats rows independently.
+    x : Tensor of shape (n, D)
+    E : Tensor of shape (k, n, D)
+        Tangent vectors, the *first* axis counts columns (contiguous rows for the matrix products).
+
+    Returns
+    -------
+    Tensor of shape (k, n, D)
+    """
+    with _FORWARD_AD_LOCK, torch.no_grad():
+        return torch.func.vmap(lambda e: torch.func.jvp(step, (x,), (e,))[1])(E)
+
+
+def pull_back(step: Callable[[Tensor], Tensor], x: Tensor, E: Tensor) -> Tensor:
+    """Adjoint map ``dF(x)^T E`` of a row-wise map; shapes as `push_forward`."""
+    _, vjp = torch.func.vjp(step, x)
+    with torch.no_grad():
+        return torch.func.vmap(lambda e: vjp(e)[0])(E)
+
+
+class _Factors(NamedTuple):
+    """``dF E_0 = Q R exp(log_scale)``: Q (n, D, k), R (n, k, k) float64, log_scale (n,)."""
+
+    Q: Tensor
+    R: Tensor
+    log_scale: Tensor
+
+
+def _qr(E: Tensor) -> tuple[Tensor, Tensor]:
+    """QR of the columns of E (k, n, D), with a positive diagonal: Q (n, D, k), R (n, k, k)."""
+    if not torch.isfinite(E).all():
+        raise FloatingPointError(
+            "the tangent vectors became infinite or NaN: the field overflows at these points. "
+            "Check that the points lie in the range of the training data, or use a larger s_min."
+        )
+    Q, R = torch.linalg.qr(E.permute(1, 2, 0))
+    sign = torch.where(R.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).to(Q.dtype)
+    return Q * sign[:, None, :], sign[:, :, None] * R
+
+
+def _sweep(flow: Flow, trajectory: Trajectory, Q: Tensor, *, adjoint: bool = False) -> _Factors:
+    """Benettin's QR sweep (1980) of the frame Q (n, D, k) along a trajectory, R kept in log scale.
+
+    Forward, or backward with the adjoint steps. A QR is taken only when the columns could have lost
+    `_MAX_LOG_RANGE` e-folds since the last one.
+    """
+    n, _, k = Q.shape
+    R_total = torch.eye(k, dtype=torch.float64, device=Q.device).expand(n, k, k)
+    log_scale = torch.zeros(n, dtype=torch.float64, device=Q.device)
+    order = range(flow.n_steps)
+    lift = pull_back if adjoint else push_forward
+    range_per_step = flow.elapsed / flow.n_steps
+    pending = 0.0
+    E = Q.permute(2, 0, 1)
+    for count, i in enumerate(reversed(order) if adjoint else order, start=1):
+        E = lift(flow.step(i), trajectory.states[i], E.contiguous())
+        pending += range_per_step
+        if pending + range_per_step > _MAX_LOG_RANGE or count == flow.n_steps:
+            Q, R = _qr(E)
+            E, pending = Q.permute(2, 0, 1), 0.0
+            R_total = R.double() @ R_total
+            size = R_total.abs().amax((-2, -1)).clamp_min(torch.finfo(torch.float64).tiny)
+            R_total, log_scale = R_total / size[:, None, None], log_scale + size.log()
+    return _Factors(Q, R_total, log_scale)
+
+
+def _start_frame(x: Tensor, k: int, generator: torch.Generator | None) -> Tensor:
+    """One random orthonormal frame (n, D, k), the same for every row; the identity for k = D."""
+    D = x.shape[1]
+    if k == D:
+        frame = torch.eye(D, dtype=x.dtype, device=x.device)
+    else:
+        gaussian = torch.randn(D, k, generator=generator, dtype=torch.float64)
+        frame = torch.linalg.qr(gaussian)[0].to(x)
+    return frame.expand(len(x), D, k)
+
+
+def _left_singular(factors: _Factors) -> tuple[Tensor, Tensor]:
+    """Left singular vectors (n, D, k) and log singular values (n, k) of ``Q R exp(log_scale)``."""
+    U, S, _ = torch.linalg.svd(factors.R)
+    log_sigma = S.clamp_min(torch.finfo(torch.float64).tiny).log() + factors.log_scale[:, None]
+    return factors.Q @ U.to(factors.Q), log_sigma
+
+
+def lyapunov_frame(
+    flow: Flow,
+    trajectories: Trajectory | Iterable[Trajectory],
+    n_components: int | None = None,
+    *,
+    n_oversamples: int = 10,
+    n_iter: int = 1,
+    generator: torch.Generator | None = None,
+) -> LyapunovFrame:
+    """Leading Lyapunov vectors and exponents at the end points of trajectories.
+
+    The randomized SVD of the tangent map: push a frame forward, then `n_iter` times pull it back
+    and push it forward again. Its error falls like ``(sigma_{k+1} / sigma_d)^(2 n_iter + 1)`` with
+    ``k = n_components + n_oversamples``. When k reaches D, or D is at most 128, all columns are
+    carried and the result is the exact SVD of the lifted steps.
+
+    Several trajectories with the same end points (frozen noise paths of reverse diffusion) are
+    averaged: the result is the eigendecomposition of the log-Euclidean mean of ``dF dF^T``
+    (Arsigny et al. 2006), with the directions not carried taken at the lowest rate that was.
+
+    Parameters
+    ----------
+    flow : Flow
+        The generating process.
+    trajectories : Trajectory or iterable of Trajectory
+        Stored states with n rows; see `Flow.trajectory` and `Flow.orbit`.
+    n_components : int, optional
+        Number of vectors returned, default all D.
+    n_oversamples : int, default=10
+        Extra columns carried.
+    n_iter : int, default=1
+        Pull-back and push-forward passes after the first sweep; not used when all D are carried.
+    generator : torch.Generator, optional
+        CPU generator of the start frame, which all rows share.
+
+    Returns
+    -------
+    LyapunovFrame
+        With ``k = n_components`` columns.
+
+    Raises
+    ------
+    ValueError
+        If there is no trajectory or `n_components` is not between 1 and D.
+    FloatingPointError
+        If the tangent vectors become infinite or NaN.
+    """
+    if isinstance(trajectories, Trajectory):
+        trajectories = [trajectories]
+    trajectories = list(trajectories)
+    if not trajectories:
+        raise ValueError("expected at least one trajectory, got none.")
+    x = trajectories[0].states[-1]
+    D = x.shape[1]
+    n_components = D if n_components is None else n_components
+    if not 1 <= n_components <= D:
+        raise ValueError(f"n_components must be between 1 and D = {D}, got {n_components}.")
+    k = D if D <= ALL_COLUMNS else min(D, n_components + n_oversamples)
+    start = _start_frame(x, k, generator)
+    frames = []
+    for trajectory in trajectories:
+        factors = _sweep(flow, trajectory, start)
+        for _ in range(n_iter if k < D else 0):
+            back = _sweep(flow, trajectory, factors.Q, adjoint=True)
+            factors = _sweep(flow, trajectory, back.Q)
+        vectors, log_sigma = _left_singular(factors)
+        frames.append((vectors, log_sigma / flow.elapsed))
+    vectors, exponents = frames[0] if len(frames) == 1 else _log_euclidean_mean(frames)
+    return LyapunovFrame(x, vectors[..., :n_components], exponents[:, :n_components])
+
+
+def _log_euclidean_mean(frames: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Eigenvectors and mean exponents of ``mean_p U_p diag(lambda_p) U_p^T``, floor elsewhere.
+
+    ``mean_p U_p (lambda_p - floor) U_p^T`` is ``G G^T`` with G (n, D, k P); floor (n, 1) is the
+    lowest exponent carried, so that the sum of the exponents is kept when k = D.
+    """
+    floor = torch.stack([exponents[:, -1:] for _, exponents in frames]).amin(0)
+    G = torch.cat([U * (lam - floor).sqrt().to(U)[:, None] for U, lam in frames], -1)
+    G = G.double() / math.sqrt(len(frames))
+    D, k = frames[0][0].shape[1:]
+    if G.shape[-1] < D:
+        U, S, _ = torch.linalg.svd(G, full_matrices=False)
+        excess = S**2
+    else:
+        excess, U = torch.linalg.eigh(G @ G.mT)
+        excess, U = excess.flip(-1).clamp_min(0.0), U.flip(-1)
+    return U[..., :k].to(frames[0][0]), floor + excess[:, :k]
+
+
+def qr_sweep(
+    flow: Flow,
+    trajectory: Trajectory,
+    n_components: int,
+    *,
+    generator: torch.Generator | None = None,
+) -> LyapunovFrame:
+    """The paper's algorithm: one forward QR sweep from a random frame (section 4).
+
+    A one-pass random range finder: its vectors are not converged for an ODE and ``log |diag R|``
+    is not the singular spectrum. Kept to reproduce the paper; use `lyapunov_frame` otherwise.
+
+    Parameters
+    ----------
+    flow : Flow
+        The generating process.
+    trajectory : Trajectory
+        Stored states with n rows.
+    n_components : int
+        Columns carried, between 1 and D.
+    generator : torch.Generator, optional
+        CPU generator of the start frame.
+
+    Returns
+    -------
+    LyapunovFrame
+        Columns in the order of the sweep; exponents need not descend.
+    """
+    x = trajectory.states[-1]
+    D = x.shape[1]
+    if not 1 <= n_components <= D:
+        raise ValueError(f"n_components must be between 1 and D = {D}, got {n_components}.")
+    gaussian = torch.randn(D, n_components, generator=generator, dtype=torch.float64)
+    start = torch.linalg.qr(gaussian)[0].to(x).expand(len(x), D, n_components)
+    Q, R, log_scale = _sweep(flow, trajectory, start)
+    diagonal = R.diagonal(dim1=-2, dim2=-1).clamp_min(torch.finfo(torch.float64).tiny)
+    return LyapunovFrame(x, Q, (diagonal.log() + log_scale[:, None]) / flow.elapsed)
+
+
+def log_volume(flow: Flow, trajectory: Trajectory) -> Tensor:
+    """Log absolute determinant of the tangent map of the whole flow, (n,), float64.
+
+    All D columns are carried; equals the sum of ``exponents * elapsed`` of the full frame.
+    """
+    x = trajectory.states[-1]
+    factors = _sweep(flow, trajectory, _start_frame(x, x.shape[1], None))
+    diagonal = factors.R.diagonal(dim1=-2, dim2=-1).abs()
+    return diagonal.log().sum(-1) + x.shape[1] * factors.log_scale
