@@ -135,7 +135,7 @@ class Flow:
         return lambda x: self.solver(self.field, x, t, s)
 
     def orbit(self, z: Tensor, noise: Tensor | None = None) -> Trajectory:
-        """Trajectory that starts at ``z (n, D)``; `noise` (n_steps, n or 1, D) for a stochastic flow.
+        """Trajectory that starts at ``z (n, D)``; `noise` (n_steps, n or 1, D) if stochastic.
 
         Raises
         ------
@@ -201,16 +201,26 @@ class Flow:
         ]
         return Trajectory(path, torch.stack(xi))
 
-    def _invert_step(self, x_s: Tensor, t: Tensor, s: Tensor, n_corrections: int = 3) -> Tensor:
+    def _invert_step(self, x_s: Tensor, t: Tensor, s: Tensor, max_corrections: int = 20) -> Tensor:
         """Solve ``step(x_t) = x_s`` by defect correction around the backward step.
 
-        Each correction multiplies the error by ``O(h^(order + 1))``, whatever the stretch.
+        Each correction multiplies the error by ``O(h^(order + 1))``, whatever the stretch; they end
+        at rounding, or where they gain nothing more.
         """
-        target, x_t = x_s, self.solver(self.field, x_s, s, t)
-        for _ in range(n_corrections):
-            target = target + (x_s - self.solver(self.field, x_t, t, s))
+        x_t = best = self.solver(self.field, x_s, s, t)
+        target, smallest = x_s, math.inf
+        rounding = 4 * torch.finfo(x_s.dtype).eps * float(x_s.abs().amax())
+        for _ in range(max_corrections):
+            defect = x_s - self.solver(self.field, x_t, t, s)
+            size = float(defect.abs().amax())
+            if not size < smallest:
+                break
+            best, smallest = x_t, size
+            if size <= rounding:
+                break
+            target = target + defect
             x_t = self.solver(self.field, target, s, t)
-        return x_t
+        return best
 
     def _scale(self, solver: StochasticSolver, i: int) -> Tensor:
         return solver.noise_scale(self.times[i], self.times[i + 1])

@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from alignlearn._arrays import make_generator, row_chunks
+from alignlearn._arrays import row_chunks
 from alignlearn._callbacks import CallbackSupportMixin, with_callbacks
 from alignlearn.dimension import estimate_dimension, pointwise_dimension
 from alignlearn.models import Diffusion
@@ -26,7 +26,7 @@ _FIRST_COLUMNS = 48
 
 
 class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
-    """Tangent spaces and intrinsic dimension of data, from the Lyapunov vectors of a generative model.
+    """Tangent spaces and intrinsic dimension of data, from Lyapunov vectors of a generative model.
 
     A diffusion model is fitted to the data; the directions in which small errors grow most along
     its generating process, the finite-time Lyapunov vectors, span the tangent spaces of the data
@@ -44,10 +44,10 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
     solver : Solver, optional
         Process whose vectors are taken. Default reverse diffusion with frozen noise; pass
         ``ExponentialMidpoint(schedule)`` for the probability-flow ODE.
-    n_steps : int, default=8
+    n_steps : int, default=6
         Steps over the window.
-    n_paths : int, default=8
-        Frozen noise paths that are averaged, for a stochastic solver.
+    n_paths : int, default=4
+        Frozen noise paths that are averaged, in antithetic pairs, for a stochastic solver.
     window : (s_min, s_max), optional
         Noise levels over which vectors are taken, in units of the data's standard deviation.
         Default: the model's own.
@@ -101,8 +101,8 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
         n_oversamples=10,
         n_iter=1,
         solver=None,
-        n_steps=8,
-        n_paths=8,
+        n_steps=6,
+        n_paths=4,
         window=None,
         n_reference=500,
         n_jobs=None,
@@ -167,7 +167,6 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
         return self
 
     def _check_params(self) -> None:
-        D = "n_features"
         if self.n_components is not None:
             check_scalar(self.n_components, "n_components", Integral, min_val=1)
         for name, low in [
@@ -186,10 +185,9 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
             s_min, s_max = self.window
             if not 0 < s_min < s_max:
                 raise ValueError(f"window must be 0 < s_min < s_max, got {self.window!r}.")
-        del D
 
     def _measure(self, X: np.ndarray) -> None:
-        """Spectrum and dimension at the rows of X; for large D columns are added until a gap shows."""
+        """Spectrum and dimension at the rows of X; columns are added until a gap shows."""
         D = self.n_features_in_
         self._n_columns = D
         if D > ALL_COLUMNS:
@@ -235,8 +233,10 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
         generator = torch.Generator().manual_seed(self._path_seed)
         with torch.no_grad():
             if isinstance(flow.solver, StochasticSolver):
-                shape = (self.n_paths, flow.n_steps, 1, x.shape[1])
-                noising = torch.randn(shape, generator=generator, dtype=torch.float64).to(x)
+                # Antithetic pairs: what is linear in the noise cancels in the mean.
+                shape = ((self.n_paths + 1) // 2, flow.n_steps, 1, x.shape[1])
+                half = torch.randn(shape, generator=generator, dtype=torch.float64).to(x)
+                noising = torch.cat([half, -half])[: self.n_paths]
                 trajectories = [flow.trajectory(x, z) for z in noising]
             else:
                 trajectories = [flow.trajectory(x)]

@@ -10,6 +10,7 @@ in degrees.
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 __all__ = [
     "DimensionErrors",
@@ -24,7 +25,7 @@ __all__ = [
 _ORTHONORMAL_TOL = 1e-5  # a float32 QR passes; unnormalised or bfloat16 columns do not
 
 
-def principal_angles(A, B):
+def principal_angles(A: ArrayLike, B: ArrayLike) -> np.ndarray:
     r"""Principal angles between the column spans of two frames.
 
     With the singular values ``cos theta`` of ``A^T B`` and ``sin theta`` of ``B - A A^T B`` (A the
@@ -72,7 +73,7 @@ def principal_angles(A, B):
     return np.arctan2(sin, cos)
 
 
-def tangent_error(A, B):
+def tangent_error(A: ArrayLike, B: ArrayLike) -> np.ndarray:
     r"""Root mean square of the principal angles at each point, in degrees.
 
     Parameters
@@ -97,7 +98,7 @@ def tangent_error(A, B):
     return np.degrees(np.sqrt(np.mean(principal_angles(A, B) ** 2, axis=-1)))
 
 
-def largest_angle(A, B):
+def largest_angle(A: ArrayLike, B: ArrayLike) -> np.ndarray:
     r"""Largest principal angle at each point, in degrees.
 
     Its sine is the spectral norm ``||P_A - P_B||_2`` of the difference of projectors when ``d_a =
@@ -123,7 +124,7 @@ def largest_angle(A, B):
     return np.degrees(principal_angles(A, B)[..., -1])
 
 
-def normal_angle(A, B):
+def normal_angle(A: ArrayLike, B: ArrayLike) -> np.ndarray:
     r"""Angle between the normals of two tangent hyperplanes at each point, in degrees.
 
     In codimension 1 all principal angles but the largest vanish, and that one is the angle between
@@ -155,7 +156,7 @@ def normal_angle(A, B):
     return largest_angle(A, B)
 
 
-def projector_distance(A, B):
+def projector_distance(A: ArrayLike, B: ArrayLike) -> np.ndarray:
     r"""Frobenius distance of the orthogonal projectors at each point.
 
     .. math:: \|A A^T - B B^T\|_F = \sqrt{|d_a - d_b| + 2 \textstyle\sum_i \sin^2 \theta_i},
@@ -204,7 +205,7 @@ class DimensionErrors(NamedTuple):
     """Mean of ``|d_pred - d_true| / d_true``, as in published tables of intrinsic dimension."""
 
 
-def dimension_errors(d_true, d_pred):
+def dimension_errors(d_true: ArrayLike, d_pred: ArrayLike) -> DimensionErrors:
     r"""Errors of estimated intrinsic dimensions, over points or over data sets.
 
     Parameters
@@ -252,7 +253,7 @@ def dimension_errors(d_true, d_pred):
     )
 
 
-def _check_frames(A, B):
+def _check_frames(A: ArrayLike, B: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Return A and B as float64 frames that can be compared, or say why not."""
     A, B = _check_frame("A", A), _check_frame("B", B)
     if A.shape[-2] != B.shape[-2]:
@@ -267,7 +268,7 @@ def _check_frames(A, B):
     return A, B
 
 
-def _check_frame(name, frame):
+def _check_frame(name: str, frame: ArrayLike) -> np.ndarray:
     frame = np.asarray(frame, dtype=np.float64)
     if frame.ndim not in (2, 3) or not 1 <= frame.shape[-1] <= frame.shape[-2]:
         raise ValueError(

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 
 
-def _linear(n_in: int, n_out: int, generator: torch.Generator, gain: float = 1.0) -> nn.Linear:
-    """Linear layer with weights ``N(0, gain^2 / n_in)`` drawn from `generator`, bias zero."""
+def _linear(n_in: int, n_out: int, generator: torch.Generator, *, zero: bool = False) -> nn.Linear:
+    """Linear layer with weights and bias ``U(-1, 1) / sqrt(n_in)`` from `generator`, or zero."""
     layer = nn.utils.skip_init(nn.Linear, n_in, n_out)
+    bound = 0.0 if zero else 1 / math.sqrt(n_in)
     with torch.no_grad():
-        layer.weight.normal_(0.0, gain / math.sqrt(n_in), generator=generator)
-        layer.bias.zero_()
+        layer.weight.uniform_(-bound, bound, generator=generator)
+        layer.bias.uniform_(-bound, bound, generator=generator)
     return layer
 
 
@@ -22,29 +23,41 @@ def _rms_norm(h: Tensor) -> Tensor:
     return h * torch.rsqrt((h * h).mean(-1, keepdim=True) + 1e-6)
 
 
-class GatedBlock(nn.Module):
-    """``h + W_o (silu(a) * b)``, ``(a, b) = W (1 + G e) n(h)``: a gated linear unit (Shazeer 2020).
+class GatedUnit(nn.Module):
+    """``silu(W_a x + V e) * (W_b x)``: a gated linear unit (Shazeer 2020), gate conditioned on e.
 
-    The sigmoid is written out: its derivative reuses the forward value, so that a tangent column
-    costs no exponential. `W_o` starts at zero, the block at the identity.
+    The two products of x are one matrix product.
     """
 
-    def __init__(self, width: int, n_embedding: int, generator: torch.Generator) -> None:
+    def __init__(self, n_in: int, n_out: int, n_noise: int, generator: torch.Generator) -> None:
         super().__init__()
-        self.scale = _linear(n_embedding, width, generator, gain=0.0)
-        self.inner = _linear(width, 2 * width, generator)
-        self.outer = _linear(width, width, generator, gain=0.0)
+        self.both = _linear(n_in, 2 * n_out, generator)
+        self.noise = _linear(n_noise, n_out, generator)
 
-    def forward(self, h: Tensor, embedding: Tensor) -> Tensor:
-        a, b = self.inner(_rms_norm(h) * (1 + self.scale(embedding))).chunk(2, -1)
-        return h + self.outer(a * torch.sigmoid(a) * b)
+    def forward(self, x: Tensor, e: Tensor) -> Tensor:
+        """Rows x (n, n_in) with noise features e (n or 1, n_noise)."""
+        a, b = self.both(x).chunk(2, -1)
+        return nn.functional.silu(a + self.noise(e)) * b
+
+
+class GatedBlock(nn.Module):
+    """``h + W_o gated_unit(h / rms(h), e)``; `W_o` starts at zero, the block at the identity."""
+
+    def __init__(self, width: int, n_noise: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.unit = GatedUnit(width, 2 * width, n_noise, generator)
+        self.outer = _linear(2 * width, width, generator, zero=True)
+
+    def forward(self, h: Tensor, e: Tensor) -> Tensor:
+        """Hidden rows h (n, width) with noise features e (n or 1, n_noise)."""
+        return h + self.outer(self.unit(_rms_norm(h), e))
 
 
 class GatedNetwork(nn.Module):
-    """Residual network of gated blocks on vectors, conditioned on the log noise level.
+    """Residual network of gated units on vectors, conditioned on the log noise level.
 
     Multiplicative gates represent products of coordinates in one layer, which is what a curved
-    manifold asks of a denoiser: with plain activations a 10-sphere is not learned in the same time
+    manifold asks of a denoiser: plain activations do not learn a 10-sphere in the same time
     (docs/benchmarks.md).
 
     Parameters
@@ -56,28 +69,26 @@ class GatedNetwork(nn.Module):
     n_blocks : int
         Number of gated residual blocks.
     generator : torch.Generator
-        Source of the initial weights; the global generator is not touched.
+        CPU generator of the initial weights; the global generator is not touched.
     """
+
+    frequencies: Tensor
 
     def __init__(
         self, n_features: int, *, width: int, n_blocks: int, generator: torch.Generator
     ) -> None:
         super().__init__()
-        n_embedding = 32
-        self.frequencies: Tensor
-        self.register_buffer("frequencies", torch.exp(torch.linspace(-2.0, 2.0, n_embedding // 2)))
-        self.embed = _linear(n_embedding, n_embedding, generator)
-        self.encode = _linear(n_features, width, generator)
-        self.blocks = nn.ModuleList(
-            GatedBlock(width, n_embedding, generator) for _ in range(n_blocks)
-        )
-        self.decode = _linear(width, n_features, generator, gain=0.0)
+        n_noise = 8
+        self.register_buffer("frequencies", 0.25 * 2.0 ** (torch.arange(n_noise // 2) / 2))
+        self.encode = GatedUnit(n_features, width, n_noise, generator)
+        self.blocks = nn.ModuleList(GatedBlock(width, n_noise, generator) for _ in range(n_blocks))
+        self.decode = _linear(width, n_features, generator, zero=True)
 
     def forward(self, x: Tensor, log_s: Tensor) -> Tensor:
         """Map rows ``x (n, D)`` at log noise ``log_s``, () or (n, 1), to rows (n, D)."""
         phase = log_s.reshape(-1, 1) * self.frequencies
-        embedding = nn.functional.silu(self.embed(torch.cat([phase.sin(), phase.cos()], -1)))
-        h = self.encode(x)
+        e = torch.cat([phase.sin(), phase.cos()], -1)
+        h = self.encode(x, e)
         for block in self.blocks:
-            h = block(h, embedding)
+            h = block(h, e)
         return self.decode(_rms_norm(h))

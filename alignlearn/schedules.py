@@ -1,4 +1,4 @@
-"""Noise schedules: the scalars alpha(t), sigma(t) of the Gaussian path x_t = alpha_t x_0 + sigma_t z.
+"""Noise schedules: the scalars of the Gaussian path x_t = alpha(t) x_0 + sigma(t) z.
 
 t = 0 is data and t = 1 is noise, everywhere in this library. A schedule changes the clock and the
 length unit of a generating process, never its geometry: with ``s = sigma_t / alpha_t`` and
@@ -89,18 +89,23 @@ class VarianceExploding(Schedule):
     s_max: float = 50.0
 
     def alpha(self, t: Tensor) -> Tensor:
+        """``1``."""
         return torch.ones_like(t)
 
     def sigma(self, t: Tensor) -> Tensor:
+        """``s_min (s_max / s_min)^t``."""
         return self.s_min * torch.exp(t * math.log(self.s_max / self.s_min))
 
     def alpha_dot(self, t: Tensor) -> Tensor:
+        """``0``."""
         return torch.zeros_like(t)
 
     def sigma_dot(self, t: Tensor) -> Tensor:
+        """``log(s_max / s_min) sigma``."""
         return math.log(self.s_max / self.s_min) * self.sigma(t)
 
     def time(self, ratio: Tensor) -> Tensor:
+        """``log(ratio / s_min) / log(s_max / s_min)``."""
         return torch.log(ratio / self.s_min) / math.log(self.s_max / self.s_min)
 
 
@@ -118,18 +123,23 @@ class LinearVP(Schedule):
         return -(self.beta_max - self.beta_min) * t**2 / 4 - self.beta_min * t / 2
 
     def alpha(self, t: Tensor) -> Tensor:
+        """``exp(-(beta_max - beta_min) t^2 / 4 - beta_min t / 2)``."""
         return torch.exp(self._log_alpha(t))
 
     def sigma(self, t: Tensor) -> Tensor:
+        """``sqrt(1 - alpha^2)``."""
         return torch.sqrt(-torch.expm1(2 * self._log_alpha(t)))
 
     def alpha_dot(self, t: Tensor) -> Tensor:
+        """``-beta(t) alpha / 2``."""
         return -(self.beta_min + (self.beta_max - self.beta_min) * t) / 2 * self.alpha(t)
 
     def sigma_dot(self, t: Tensor) -> Tensor:
+        """``-alpha alpha' / sigma``."""
         return -self.alpha(t) * self.alpha_dot(t) / self.sigma(t)
 
     def time(self, ratio: Tensor) -> Tensor:
+        """Root of ``-2 log alpha(t) = log(1 + ratio^2)``, quadratic in t."""
         # -2 log alpha = log(1 + ratio^2) = a t^2 + b t, solved without cancellation for small t.
         a, b, c = (self.beta_max - self.beta_min) / 2, self.beta_min, torch.log1p(ratio**2)
         return 2 * c / (b + torch.sqrt(b**2 + 4 * a * c))
@@ -137,7 +147,7 @@ class LinearVP(Schedule):
 
 @dataclass(frozen=True)
 class Cosine(Schedule):
-    """Nichol & Dhariwal (2021): ``alpha^power = cos(phi_t) / cos(phi_0)``, ``sigma^2 = 1 - alpha^2``.
+    """Nichol & Dhariwal (2021): ``alpha = (cos phi_t / cos phi_0)^power``, ``sigma^2 = 1 - alpha^2``.
 
     ``phi_t = (t + offset) / (1 + offset) * pi / 2``. As published the squared cosine is the
     *squared* scale, ``power = 1``; the paper's appendix G.1 uses it as the scale itself, which
@@ -155,30 +165,37 @@ class Cosine(Schedule):
         return math.cos(self.offset / (1 + self.offset) * math.pi / 2)
 
     def alpha(self, t: Tensor) -> Tensor:
+        """``(cos(phi_t) / cos(phi_0))^power``."""
         return (torch.cos(self._phase(t)) / self._cos_0) ** self._power
 
     def sigma(self, t: Tensor) -> Tensor:
+        """``sqrt(1 - alpha^2)``."""
         # 1 - cos^2 a / cos^2 b = sin(a - b) sin(a + b) / cos^2 b: no cancellation near t = 0.
         phase, phase_0 = self._phase(t), self._phase(torch.zeros_like(t))
-        one_minus = torch.sin(phase - phase_0) * torch.sin(phase + phase_0) / self._cos_0**2
+        from_0 = t / (1 + self.offset) * (math.pi / 2)
+        one_minus = torch.sin(from_0) * torch.sin(phase + phase_0) / self._cos_0**2
         squared_scale = (torch.cos(phase) / self._cos_0) ** 2
         return torch.sqrt(one_minus * sum(squared_scale**j for j in range(self._power)))
 
     def alpha_dot(self, t: Tensor) -> Tensor:
+        """``-power phi' tan(phi_t) alpha``."""
         phase_dot = math.pi / 2 / (1 + self.offset)
         return -self._power * phase_dot * torch.tan(self._phase(t)) * self.alpha(t)
 
     def sigma_dot(self, t: Tensor) -> Tensor:
+        """``-alpha alpha' / sigma``."""
         return -self.alpha(t) * self.alpha_dot(t) / self.sigma(t)
 
     def time(self, ratio: Tensor) -> Tensor:
-        # log alpha^2 = -log(1 + ratio^2); 1 - cos^2 phi_t through expm1: exact for tiny ratios too.
+        """Root of ``cos^2(phi_t) = cos^2(phi_0) (1 + ratio^2)^(-1 / power)``."""
+        # q = sin^2 phi_t - sin^2 phi_0 = sin(phi_t - phi_0) sin(phi_t + phi_0), through expm1, and
+        # phi_t - phi_0 from its own sine and cosine: no cancellation for tiny ratios.
         log_squared_scale = -torch.log1p(ratio**2) / self._power
-        cos2_0 = self._cos_0**2
-        sin2 = (1 - cos2_0) - cos2_0 * torch.expm1(log_squared_scale)
-        cos = self._cos_0 * torch.exp(log_squared_scale / 2)
-        phase = torch.atan2(torch.sqrt(sin2), cos)
-        return phase / (math.pi / 2) * (1 + self.offset) - self.offset
+        cos_0, sin_0 = self._cos_0, math.sin(self.offset / (1 + self.offset) * math.pi / 2)
+        q = -(cos_0**2) * torch.expm1(log_squared_scale)
+        cos, sin = cos_0 * torch.exp(log_squared_scale / 2), torch.sqrt(sin_0**2 + q)
+        from_0 = torch.atan2(q / (sin * cos_0 + cos * sin_0), cos * cos_0 + sin * sin_0)
+        return from_0 / (math.pi / 2) * (1 + self.offset)
 
 
 @dataclass(frozen=True)
@@ -193,18 +210,23 @@ class Rectified(Schedule):
     """``alpha = 1 - t, sigma = t``: rectified flow with independent coupling (Liu et al. 2023)."""
 
     def alpha(self, t: Tensor) -> Tensor:
+        """``1 - t``."""
         return 1 - t
 
     def sigma(self, t: Tensor) -> Tensor:
+        """``t``."""
         return t * torch.ones_like(t)
 
     def alpha_dot(self, t: Tensor) -> Tensor:
+        """``-1``."""
         return -torch.ones_like(t)
 
     def sigma_dot(self, t: Tensor) -> Tensor:
+        """``1``."""
         return torch.ones_like(t)
 
     def time(self, ratio: Tensor) -> Tensor:
+        """``ratio / (1 + ratio)``."""
         return ratio / (1 + ratio)
 
 
@@ -213,16 +235,21 @@ class Trigonometric(Schedule):
     """``alpha = cos(pi t / 2), sigma = sin(pi t / 2)`` (Albergo & Vanden-Eijnden 2023)."""
 
     def alpha(self, t: Tensor) -> Tensor:
+        """``cos(pi t / 2)``."""
         return torch.cos(t * (math.pi / 2))
 
     def sigma(self, t: Tensor) -> Tensor:
+        """``sin(pi t / 2)``."""
         return torch.sin(t * (math.pi / 2))
 
     def alpha_dot(self, t: Tensor) -> Tensor:
+        """``-pi / 2 sin(pi t / 2)``."""
         return -math.pi / 2 * self.sigma(t)
 
     def sigma_dot(self, t: Tensor) -> Tensor:
+        """``pi / 2 cos(pi t / 2)``."""
         return math.pi / 2 * self.alpha(t)
 
     def time(self, ratio: Tensor) -> Tensor:
+        """``2 / pi arctan(ratio)``."""
         return torch.atan(ratio) / (math.pi / 2)

@@ -158,11 +158,13 @@ class ReverseDiffusion(StochasticSolver):
         return alpha_s * (r2 / alpha_t * x + (1 - r2) * field(x, t))
 
     def noise_scale(self, t: Tensor, s: Tensor) -> Tensor:
+        """``sigma_s sqrt(1 - r^2)``."""
         return self.schedule.sigma(s) * torch.sqrt(
             1 - (self.schedule.ratio(s) / self.schedule.ratio(t)) ** 2
         )
 
     def noise_up(self, x: Tensor, s: Tensor, t: Tensor, z: Tensor) -> Tensor:
+        """``y + sqrt(ratio_t^2 - ratio_s^2) z`` in variance-exploding coordinates."""
         ratio_s, ratio_t = self.schedule.ratio(s), self.schedule.ratio(t)
         y = x / self.schedule.alpha(s).to(x) + torch.sqrt(ratio_t**2 - ratio_s**2).to(x) * z
         return self.schedule.alpha(t).to(x) * y

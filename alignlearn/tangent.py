@@ -1,4 +1,4 @@
-"""Lyapunov vectors: the randomized SVD of the tangent map of a flow. The only file with jvp and vjp.
+"""Lyapunov vectors: the randomized SVD of a flow's tangent map. The only file with jvp and vjp.
 
 The finite-time Lyapunov vectors at the end x of a trajectory are the leading *left singular
 vectors* of ``dF = dF_{N-1} ... dF_0`` (the paper, section 4: eigenvectors of ``dF dF^T``), the
@@ -69,7 +69,7 @@ def push_forward(step: Callable[[Tensor], Tensor], x: Tensor, E: Tensor) -> Tens
 
 def pull_back(step: Callable[[Tensor], Tensor], x: Tensor, E: Tensor) -> Tensor:
     """Adjoint map ``dF(x)^T E`` of a row-wise map; shapes as `push_forward`."""
-    _, vjp = torch.func.vjp(step, x)
+    vjp = torch.func.vjp(step, x)[1]
     with torch.no_grad():
         return torch.func.vmap(lambda e: vjp(e)[0])(E)
 
@@ -120,22 +120,41 @@ def _sweep(flow: Flow, trajectory: Trajectory, Q: Tensor, *, adjoint: bool = Fal
     return _Factors(Q, R_total, log_scale)
 
 
-def _start_frame(x: Tensor, k: int, generator: torch.Generator | None) -> Tensor:
-    """One random orthonormal frame (n, D, k), the same for every row; the identity for k = D."""
+def random_frame(x: Tensor, k: int, generator: torch.Generator | None) -> Tensor:
+    """Random orthonormal columns (D, k) like x; the identity for k = D."""
     D = x.shape[1]
     if k == D:
-        frame = torch.eye(D, dtype=x.dtype, device=x.device)
+        return torch.eye(D, dtype=x.dtype, device=x.device)
+    gaussian = torch.randn(D, k, generator=generator, dtype=torch.float64)
+    return torch.linalg.qr(gaussian)[0].to(x)
+
+
+def _start_frame(x: Tensor, k: int, generator: torch.Generator | None) -> Tensor:
+    """One random frame (n, D, k), the same for every row: a row does not depend on its batch."""
+    return random_frame(x, k, generator).expand(len(x), x.shape[1], k)
+
+
+def _singular(
+    flow: Flow, trajectory: Trajectory, start: Tensor, n_iter: int
+) -> tuple[Tensor, Tensor]:
+    """Left singular vectors (n, D, k) and log singular values (n, k) of the tangent map.
+
+    With all columns ``dF^T = Q R`` comes from one adjoint sweep (PyTorch's reverse mode is cheaper
+    per column than its forward mode) and the left vectors of dF are the right ones of R.
+    """
+    if start.shape[1] == start.shape[2]:
+        factors = _sweep(flow, trajectory, start, adjoint=True)
+        _, S, Vh = torch.linalg.svd(factors.R)
+        vectors = Vh.mT.to(start)
     else:
-        gaussian = torch.randn(D, k, generator=generator, dtype=torch.float64)
-        frame = torch.linalg.qr(gaussian)[0].to(x)
-    return frame.expand(len(x), D, k)
-
-
-def _left_singular(factors: _Factors) -> tuple[Tensor, Tensor]:
-    """Left singular vectors (n, D, k) and log singular values (n, k) of ``Q R exp(log_scale)``."""
-    U, S, _ = torch.linalg.svd(factors.R)
+        factors = _sweep(flow, trajectory, start)
+        for _ in range(n_iter):
+            back = _sweep(flow, trajectory, factors.Q, adjoint=True)
+            factors = _sweep(flow, trajectory, back.Q)
+        U, S, _ = torch.linalg.svd(factors.R)
+        vectors = factors.Q @ U.to(start)
     log_sigma = S.clamp_min(torch.finfo(torch.float64).tiny).log() + factors.log_scale[:, None]
-    return factors.Q @ U.to(factors.Q), log_sigma
+    return vectors, log_sigma
 
 
 def lyapunov_frame(
@@ -199,11 +218,7 @@ def lyapunov_frame(
     start = _start_frame(x, k, generator)
     frames = []
     for trajectory in trajectories:
-        factors = _sweep(flow, trajectory, start)
-        for _ in range(n_iter if k < D else 0):
-            back = _sweep(flow, trajectory, factors.Q, adjoint=True)
-            factors = _sweep(flow, trajectory, back.Q)
-        vectors, log_sigma = _left_singular(factors)
+        vectors, log_sigma = _singular(flow, trajectory, start, n_iter)
         frames.append((vectors, log_sigma / flow.elapsed))
     vectors, exponents = frames[0] if len(frames) == 1 else _log_euclidean_mean(frames)
     return LyapunovFrame(x, vectors[..., :n_components], exponents[:, :n_components])
@@ -273,6 +288,17 @@ def log_volume(flow: Flow, trajectory: Trajectory) -> Tensor:
     All D columns are carried; equals the sum of ``exponents * elapsed`` of the full frame.
     """
     x = trajectory.states[-1]
-    factors = _sweep(flow, trajectory, _start_frame(x, x.shape[1], None))
+    factors = _sweep(flow, trajectory, _start_frame(x, x.shape[1], None), adjoint=True)
     diagonal = factors.R.diagonal(dim1=-2, dim2=-1).abs()
     return diagonal.log().sum(-1) + x.shape[1] * factors.log_scale
+
+
+def divergence(field: Callable[[Tensor], Tensor], x: Tensor, probes: Tensor) -> Tensor:
+    """Trace of the Jacobian of a row-wise map at the rows of x, (n,), float64.
+
+    ``D / k sum_i q_i . J q_i`` over orthonormal probes q (D, k), the same for every row: unbiased
+    for random probes (Hutchinson 1990), exact for k = D.
+    """
+    D, k = probes.shape
+    E = probes.T[:, None, :].expand(k, len(x), D)
+    return (E * push_forward(field, x, E)).double().sum((0, 2)) * (D / k)

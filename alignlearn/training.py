@@ -37,14 +37,28 @@ class TrainingHistory:
     best_loss: float = math.inf
 
 
+# Geometry is decided at small noise: above this level, in standard deviations, a tenth of the draws.
+COARSE, COARSE_SHARE = 2.0, 0.1
+
+
 def draw_noise_levels(
-    n: int, noise_range: tuple[float, float], generator: torch.Generator
+    n: int,
+    noise_range: tuple[float, float],
+    generator: torch.Generator,
+    coarse_share: float = COARSE_SHARE,
 ) -> Tensor:
-    """Noise levels (n, 1), log-uniform over the range and stratified."""
+    """Noise levels (n, 1), stratified, log-uniform on either side of `COARSE`.
+
+    `coarse_share` of them lie above `COARSE`, where the denoiser is nearly linear.
+    """
     low, high = math.log(noise_range[0]), math.log(noise_range[1])
+    middle = min(max(math.log(COARSE), low), high)
+    share = coarse_share if low < middle < high else float(middle == low)
     jitter = torch.rand(n, generator=generator, device=generator.device)
     u = (torch.arange(n, device=generator.device) + jitter) / n
-    return torch.exp(low + (high - low) * u)[:, None]
+    fine = low + (middle - low) * u / max(1 - share, 1e-12)
+    coarse = middle + (high - middle) * (u - 1 + share) / max(share, 1e-12)
+    return torch.exp(torch.where(u < 1 - share, fine, coarse))[:, None]
 
 
 def denoising_loss(denoise: Callable[[Tensor, Tensor], Tensor], x: Tensor, s: Tensor, z: Tensor):
@@ -54,7 +68,10 @@ def denoising_loss(denoise: Callable[[Tensor, Tensor], Tensor], x: Tensor, s: Te
 
 
 class HeldOutLoss:
-    """Denoising loss of held-out rows with noise drawn once: comparable between steps and models."""
+    """Denoising loss of held-out rows, noise drawn once: comparable between steps and models.
+
+    Over noise levels up to `COARSE`, the ones that decide the geometry.
+    """
 
     def __init__(
         self,
@@ -65,13 +82,14 @@ class HeldOutLoss:
     ) -> None:
         repeats = max(1, n_draws // len(x))
         self.x = x.repeat(repeats, 1)
-        s = draw_noise_levels(len(self.x), noise_range, generator)
+        s = draw_noise_levels(len(self.x), noise_range, generator, coarse_share=0.0)
         order = torch.randperm(len(s), generator=generator, device=generator.device)
         self.s = s[order].to(x)
         self.z = torch.randn(self.x.shape, generator=generator, device=x.device, dtype=x.dtype)
 
     @torch.no_grad()
     def __call__(self, denoise: Callable[[Tensor, Tensor], Tensor]) -> float:
+        """Loss of a denoiser."""
         return float(denoising_loss(denoise, self.x, self.s, self.z))
 
 
@@ -139,7 +157,7 @@ def train_denoiser(
     """
     parameters = [p for p in denoiser.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
-        parameters, lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
+        parameters, lr=learning_rate, betas=(0.9, 0.999), weight_decay=0.01, fused=True
     )
     average = copy.deepcopy(denoiser)
     average_parameters = [p for p in average.parameters() if p.requires_grad]

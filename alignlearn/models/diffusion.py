@@ -55,8 +55,11 @@ class Diffusion(CallbackSupportMixin, GenerativeModel):
         Rows of a step.
     learning_rate : float, default=3e-3
         Peak learning rate of the one-cycle schedule.
-    s_min, s_max : float, default=0.01, 5
-        Range of noise levels in units of the data's standard deviation.
+    s_min : float, default=0.01
+        Smallest noise level, in units of the data's standard deviation (root mean variance).
+    s_max : float, optional
+        Largest one; default three standard deviations of the leading principal axis, at least 5,
+        so that the law at the noise end is nearly Gaussian.
     window : (float, float), default=(0.02, 0.2)
         Noise levels over which Lyapunov vectors are taken by default.
     validation_fraction : float, default=0.1
@@ -99,7 +102,7 @@ class Diffusion(CallbackSupportMixin, GenerativeModel):
         batch_size=256,
         learning_rate=3e-3,
         s_min=0.01,
-        s_max=5.0,
+        s_max=None,
         window=(0.02, 0.2),
         validation_fraction=0.1,
         n_iter_no_change=10,
@@ -149,7 +152,11 @@ class Diffusion(CallbackSupportMixin, GenerativeModel):
         order = torch.randperm(len(x), generator=generator, device=device)
         # Fewer than two rows on a side select nothing: train and select on all of them.
         held, kept = (order[:n_held], order[n_held:]) if n_held > 1 else (order, order)
-        noise_range = (float(self.s_min), float(self.s_max))
+        leading = float(self.gaussian_.variances.max()) ** 0.5
+        noise_range = (
+            float(self.s_min),
+            max(5.0, 3 * leading) if self.s_max is None else self.s_max,
+        )
         held_out = HeldOutLoss(x[held], noise_range, generator)
         denoiser = PreconditionedDenoiser(self._make_network(len(x), rng)).to(device)
         context = self._init_callback_context(max_subtasks=None)
@@ -199,7 +206,9 @@ class Diffusion(CallbackSupportMixin, GenerativeModel):
         if self.width is not None:
             check_scalar(self.width, "width", Integral, min_val=1)
         for name in ("learning_rate", "s_min", "s_max"):
-            check_scalar(getattr(self, name), name, Real, min_val=0, include_boundaries="neither")
+            value = getattr(self, name)
+            if value is not None or name != "s_max":
+                check_scalar(value, name, Real, min_val=0, include_boundaries="neither")
         check_scalar(
             self.validation_fraction,
             "validation_fraction",
@@ -213,9 +222,10 @@ class Diffusion(CallbackSupportMixin, GenerativeModel):
                 f"network must be a torch.nn.Module or None, got {type(self.network).__name__}."
             )
         low, high = self.window
-        if not self.s_min <= low < high <= self.s_max:
+        s_max = 5.0 if self.s_max is None else self.s_max
+        if not self.s_min <= low < high <= s_max:
             raise ValueError(
-                f"window must lie within the noise range [{self.s_min}, {self.s_max}] in ascending "
+                f"window must lie within the noise range [{self.s_min}, {s_max}] in ascending "
                 f"order, got {self.window!r}."
             )
 
