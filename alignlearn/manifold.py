@@ -21,6 +21,9 @@ from alignlearn.schedules import VarianceExploding
 from alignlearn.solvers import ReverseDiffusion, Solver, StochasticSolver
 from alignlearn.tangent import ALL_COLUMNS, LyapunovFrame, lyapunov_frame
 
+# A first normal exponent above this speaks of noise or too little training.
+_FAR_FROM_FLOOR = -0.25
+
 # Columns tried first when D is large and the dimension unknown; doubled until a gap shows.
 _FIRST_COLUMNS = 48
 
@@ -146,7 +149,8 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
         Warns
         -----
         ConvergenceWarning
-            If no direction contracts, or the points do not agree on a dimension.
+            If no direction contracts, the normal directions stay far from the floor, or the points
+            do not agree on a dimension: noise, a mixture of dimensions or too little training.
         """
         context = self._init_callback_context(max_subtasks=1)
         self._check_params()
@@ -202,23 +206,36 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
             self._n_columns = min(D, 2 * self._n_columns)
         self.reference_exponents_, self.exponents_ = exponents, exponents.mean(axis=0)
         self.dimension_estimate_, self.dimension_ = estimate, estimate.dimension
+        self._warn_if_unclear()
+
+    def _warn_if_unclear(self) -> None:
+        """Warn with what to do where the spectrum does not speak for itself."""
+        estimate, exponents = self.dimension_estimate_, self.exponents_
         if not estimate.resolved:
-            warnings.warn(
-                f"no direction contracts towards the data (lowest exponent "
-                f"{self.exponents_[-1]:.2f}, a normal direction has -1): either the data are "
-                f"{D}-dimensional at these scales or the model is under-trained. Compare its "
-                "held-out loss with more max_iter or more data.",
-                ConvergenceWarning,
-                stacklevel=3,
+            problem = (
+                f"no direction contracts towards the data (lowest exponent {exponents[-1]:.2f}, a "
+                f"normal direction has -1): either the data are {self.n_features_in_}-dimensional "
+                "at these scales or the model is under-trained."
+            )
+        elif exponents[estimate.dimension] > _FAR_FROM_FLOOR:
+            problem = (
+                f"the directions normal to the data contract at a rate of only "
+                f"{exponents[estimate.dimension]:.2f} (the floor is -1): either the data are noisy "
+                "at these scales or the model is under-trained."
             )
         elif estimate.confidence < 0.5:
-            warnings.warn(
+            problem = (
                 f"only {estimate.confidence:.0%} of the points have dimension "
-                f"{estimate.dimension}: look at dimension(X) and the spectrum. The model may be "
-                "under-trained (raise max_iter) or the data a mixture of pieces.",
-                ConvergenceWarning,
-                stacklevel=3,
+                f"{estimate.dimension}, see dimension(X): either the data are a mixture of pieces "
+                "or the model is under-trained."
             )
+        else:
+            return
+        warnings.warn(
+            problem + " Raise max_iter of the model, or add data, and see whether it changes.",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
 
     def _flow(self):
         window = self.model_.window_ if self.window is None else self.window

@@ -23,34 +23,23 @@ def _rms_norm(h: Tensor) -> Tensor:
     return h * torch.rsqrt((h * h).mean(-1, keepdim=True) + 1e-6)
 
 
-class GatedUnit(nn.Module):
-    """``silu(W_a x + V e) * (W_b x)``: a gated linear unit (Shazeer 2020), gate conditioned on e.
-
-    The two products of x are one matrix product.
-    """
-
-    def __init__(self, n_in: int, n_out: int, n_noise: int, generator: torch.Generator) -> None:
-        super().__init__()
-        self.both = _linear(n_in, 2 * n_out, generator)
-        self.noise = _linear(n_noise, n_out, generator)
-
-    def forward(self, x: Tensor, e: Tensor) -> Tensor:
-        """Rows x (n, n_in) with noise features e (n or 1, n_noise)."""
-        a, b = self.both(x).chunk(2, -1)
-        return nn.functional.silu(a + self.noise(e)) * b
-
-
 class GatedBlock(nn.Module):
-    """``h + W_o gated_unit(h / rms(h), e)``; `W_o` starts at zero, the block at the identity."""
+    """``h + W_o (silu(a + V e) * b)``, ``(a, b) = W h / rms(h)``: a gated linear unit.
+
+    (Shazeer 2020.) The noise features e condition the gate; `W_o` starts at zero, the block at the
+    identity.
+    """
 
     def __init__(self, width: int, n_noise: int, generator: torch.Generator) -> None:
         super().__init__()
-        self.unit = GatedUnit(width, 2 * width, n_noise, generator)
+        self.inner = _linear(width, 4 * width, generator)
+        self.noise = _linear(n_noise, 2 * width, generator)
         self.outer = _linear(2 * width, width, generator, zero=True)
 
     def forward(self, h: Tensor, e: Tensor) -> Tensor:
         """Hidden rows h (n, width) with noise features e (n or 1, n_noise)."""
-        return h + self.outer(self.unit(_rms_norm(h), e))
+        a, b = self.inner(_rms_norm(h)).chunk(2, -1)
+        return h + self.outer(nn.functional.silu(a + self.noise(e)) * b)
 
 
 class GatedNetwork(nn.Module):
@@ -80,7 +69,7 @@ class GatedNetwork(nn.Module):
         super().__init__()
         n_noise = 8
         self.register_buffer("frequencies", 0.25 * 2.0 ** (torch.arange(n_noise // 2) / 2))
-        self.encode = GatedUnit(n_features, width, n_noise, generator)
+        self.encode = _linear(n_features + n_noise, width, generator)
         self.blocks = nn.ModuleList(GatedBlock(width, n_noise, generator) for _ in range(n_blocks))
         self.decode = _linear(width, n_features, generator, zero=True)
 
@@ -88,7 +77,7 @@ class GatedNetwork(nn.Module):
         """Map rows ``x (n, D)`` at log noise ``log_s``, () or (n, 1), to rows (n, D)."""
         phase = log_s.reshape(-1, 1) * self.frequencies
         e = torch.cat([phase.sin(), phase.cos()], -1)
-        h = self.encode(x, e)
+        h = self.encode(torch.cat([x, e.expand(len(x), -1)], -1))
         for block in self.blocks:
             h = block(h, e)
         return self.decode(_rms_norm(h))

@@ -147,7 +147,7 @@ class LinearVP(Schedule):
 
 @dataclass(frozen=True)
 class Cosine(Schedule):
-    """Nichol & Dhariwal (2021): ``alpha = (cos phi_t / cos phi_0)^power``, ``sigma^2 = 1 - alpha^2``.
+    """Nichol & Dhariwal (2021): ``alpha = (cos phi_t / cos phi_0)^power``, variance preserving.
 
     ``phi_t = (t + offset) / (1 + offset) * pi / 2``. As published the squared cosine is the
     *squared* scale, ``power = 1``; the paper's appendix G.1 uses it as the scale itself, which

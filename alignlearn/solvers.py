@@ -51,6 +51,7 @@ class Euler(Solver):
     order = 1
 
     def __call__(self, field: Field, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        """``x + h v(x, t)``."""
         return x + (s - t) * field(x, t)
 
 
@@ -61,6 +62,7 @@ class Heun(Solver):
     order = 2
 
     def __call__(self, field: Field, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        """``x + h (k_1 + k_2) / 2``."""
         h = s - t
         k_1 = field(x, t)
         k_2 = field(x + h * k_1, s)
@@ -74,6 +76,7 @@ class RungeKutta4(Solver):
     order = 4
 
     def __call__(self, field: Field, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        """``x + h (k_1 + 2 k_2 + 2 k_3 + k_4) / 6``."""
         h = s - t
         k_1 = field(x, t)
         k_2 = field(x + h / 2 * k_1, t + h / 2)
@@ -101,6 +104,7 @@ class Exponential(Solver):
     takes_velocity = False
 
     def __call__(self, field: Field, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        """``r y + (1 - r) Den(y, s)``, in the coordinates of the schedule."""
         return _exponential_step(x, field(x, t), self.schedule, t, s)
 
 
@@ -116,6 +120,7 @@ class ExponentialMidpoint(Solver):
     takes_velocity = False
 
     def __call__(self, field: Field, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        """``r y + (1 - r) Den(y_m, s_m)``, in the coordinates of the schedule."""
         m = self.schedule.time(torch.sqrt(self.schedule.ratio(t) * self.schedule.ratio(s)))
         x_m = _exponential_step(x, field(x, t), self.schedule, t, m)
         return _exponential_step(x, field(x_m, m), self.schedule, t, s)
@@ -153,6 +158,7 @@ class ReverseDiffusion(StochasticSolver):
     takes_velocity = False
 
     def __call__(self, field: Field, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        """``r^2 y + (1 - r^2) Den(y, s)``, in the coordinates of the schedule."""
         r2 = (self.schedule.ratio(s) / self.schedule.ratio(t)).to(x.dtype) ** 2
         alpha_t, alpha_s = self.schedule.alpha(t).to(x.dtype), self.schedule.alpha(s).to(x.dtype)
         return alpha_s * (r2 / alpha_t * x + (1 - r2) * field(x, t))

@@ -93,6 +93,11 @@ class HeldOutLoss:
         return float(denoising_loss(denoise, self.x, self.s, self.z))
 
 
+def evaluation_interval(max_iter: int, n_evaluations: int = 40) -> int:
+    """Steps between held-out evaluations."""
+    return max(1, max_iter // n_evaluations)
+
+
 def one_cycle(progress: float, warm_up: float = 0.1) -> float:
     """Factor of the learning rate: linear warm-up, then half a cosine down to zero."""
     if progress < warm_up:
@@ -111,7 +116,6 @@ def train_denoiser(
     noise_range: tuple[float, float],
     n_iter_no_change: int,
     generator: torch.Generator,
-    n_evaluations: int = 40,
     on_evaluation: Callable[[TrainingHistory], bool] = lambda history: False,
 ) -> TrainingHistory:
     """Train a denoiser in place; it ends with the EMA weights of the lowest held-out loss.
@@ -136,8 +140,6 @@ def train_denoiser(
         Evaluations without improvement after which training stops.
     generator : torch.Generator
         On the device of x.
-    n_evaluations : int, default=40
-        Held-out evaluations over `max_iter` steps.
     on_evaluation : callable, optional
         Called after each evaluation; True stops.
 
@@ -163,7 +165,7 @@ def train_denoiser(
     average_parameters = [p for p in average.parameters() if p.requires_grad]
     best = copy.deepcopy(average.state_dict())
     decay = 0.5 ** (1 / max(1.0, 0.04 * max_iter))
-    every = max(1, max_iter // n_evaluations)
+    every = evaluation_interval(max_iter)
     history, since_best = TrainingHistory(), 0
     running = torch.zeros((), device=x.device)
     options = {"generator": generator, "device": x.device}

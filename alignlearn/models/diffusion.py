@@ -14,7 +14,7 @@ from alignlearn._callbacks import CallbackSupportMixin, with_callbacks
 from alignlearn.flow import Denoiser
 from alignlearn.models.base import GenerativeModel
 from alignlearn.networks import GatedNetwork
-from alignlearn.training import HeldOutLoss, train_denoiser
+from alignlearn.training import HeldOutLoss, evaluation_interval, train_denoiser
 
 
 class PreconditionedDenoiser(nn.Module):
@@ -159,7 +159,8 @@ class Diffusion(CallbackSupportMixin, GenerativeModel):
         )
         held_out = HeldOutLoss(x[held], noise_range, generator)
         denoiser = PreconditionedDenoiser(self._make_network(len(x), rng)).to(device)
-        context = self._init_callback_context(max_subtasks=None)
+        n_evaluations = -(-self.max_iter // evaluation_interval(self.max_iter))
+        context = self._init_callback_context(max_subtasks=n_evaluations)
         context.call_on_fit_task_begin(estimator=self)
 
         def on_evaluation(history):

@@ -1,0 +1,294 @@
+"""Pictures, in the manner of scikit-learn's Displays: arrays in, `plot(ax)` draws them.
+
+matplotlib is imported when something is drawn, not before.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+# Okabe & Ito's colours, told apart by colour-blind readers too.
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#6E6E6E"
+
+
+def _new_axes(ax, figsize):
+    """The axes handed in, or those of a new figure."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise ImportError("pictures need matplotlib: pip install 'alignlearn[plot]'.") from error
+    if ax is None:
+        _, ax = plt.subplots(figsize=figsize, layout="constrained")
+    return ax
+
+
+class SpectrumDisplay:
+    """Lyapunov spectrum: median over points, quartile band, the gap and the floor.
+
+    Parameters
+    ----------
+    exponents : array-like of shape (n_points, k)
+        Exponents of each point, descending.
+    dimension : int
+        The gap is marked behind this exponent.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Axes of the last `plot`.
+    figure_ : matplotlib Figure
+        Its figure.
+    """
+
+    def __init__(self, exponents, dimension):
+        self.exponents = np.asarray(exponents, dtype=np.float64)
+        self.dimension = int(dimension)
+        if self.exponents.ndim != 2 or not 1 <= self.dimension <= self.exponents.shape[1]:
+            raise ValueError(
+                "expected exponents of shape (n_points, k) and a dimension from 1 to k, got shape "
+                f"{self.exponents.shape} and {dimension}."
+            )
+
+    @classmethod
+    def from_estimator(cls, manifold, X=None, *, ax=None):
+        """Draw the spectrum of a fitted manifold.
+
+        Parameters
+        ----------
+        manifold : LyapunovManifold
+            Fitted.
+        X : array-like of shape (n_points, n_features), optional
+            Points to look at; default the reference points of the fit, at no cost.
+        ax : matplotlib Axes, optional
+            Where to draw.
+
+        Returns
+        -------
+        display : SpectrumDisplay
+        """
+        check_is_fitted(manifold)
+        exponents = manifold.reference_exponents_ if X is None else manifold.lyapunov_exponents(X)
+        return cls(exponents, manifold.dimension_).plot(ax=ax)
+
+    def plot(self, ax=None):
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Default a new figure.
+
+        Returns
+        -------
+        self : SpectrumDisplay
+        """
+        self.ax_ = ax = _new_axes(ax, (7.5, 4.5))
+        self.figure_ = ax.figure
+        low, median, high = np.quantile(self.exponents, [0.25, 0.5, 0.75], axis=0)
+        n, k = self.exponents.shape
+        index, d = np.arange(1, k + 1), self.dimension
+        lowest = min(-1.0, low.min())
+        ax.fill_between(
+            index, low, high, color=BLUE, alpha=0.2, lw=0, label=f"middle half of {n} points"
+        )
+        style = {"marker": "o", "ms": 4 if k <= 100 else 2, "lw": 1.2, "color": BLUE}
+        ax.plot(index, median, label="median", **style)
+        ax.axhline(-1, color=GREY, ls="--", lw=1.2, label="floor: dies with the noise")
+        if d < k:
+            ax.axvline(d + 0.5, color=ORANGE, lw=1.8, label=f"gap: dimension {d}")
+        ax.set(
+            xlim=(0.2, k + 0.8),
+            ylim=(lowest - 0.08, max(0.0, high.max()) + 0.08),
+            xlabel="index of the direction, most stretched first",
+            ylabel="Lyapunov exponent (0: along the data)",
+            title=f"Lyapunov spectrum: {d} directions run along the data",
+        )
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.legend(frameon=False, loc="upper right")
+        return self
+
+
+class ImageMovesDisplay:
+    """An image moved along vectors by one and the same step, as in the paper's Figure 5.
+
+    Moves along the leading Lyapunov vectors morph the image, along the last ones destroy it. Top
+    row: the vectors; below: the image plus and minus the step. A vector's sign means nothing.
+
+    Parameters
+    ----------
+    image : array-like of shape (h, w)
+        The image.
+    vectors : array-like of shape (m, h, w)
+        Directions of Euclidean length 1.
+    step : float
+        Length of the step, in grey levels.
+    labels : sequence of m str, optional
+        Names above the columns; default 1, 2, ..., m.
+    value_range : (float, float), optional
+        Grey levels of black and white; values outside are clipped in the picture only. Default: the
+        image's own range.
+
+    Attributes
+    ----------
+    moved_ : ndarray of shape (2, m, h, w)
+        The image plus and minus the step, not clipped.
+    axes_ : ndarray of matplotlib Axes of shape (3, m + 1)
+        Axes of the last `plot`.
+    figure_ : matplotlib Figure or SubFigure
+        Where they are.
+    """
+
+    def __init__(self, image, vectors, step, *, labels=None, value_range=None):
+        self.image = np.asarray(image, dtype=np.float64)
+        self.vectors = np.asarray(vectors, dtype=np.float64)
+        if self.vectors.shape[1:] != self.image.shape or self.image.ndim != 2:
+            raise ValueError(
+                "expected an image (h, w) and vectors (m, h, w) of the same size, got "
+                f"{self.image.shape} and {self.vectors.shape}."
+            )
+        self.step = float(step)
+        self.labels = labels or [str(i + 1) for i in range(len(self.vectors))]
+        self.value_range = value_range or (self.image.min(), self.image.max())
+        move = self.step * self.vectors
+        self.moved_ = np.stack([self.image + move, self.image - move])
+
+    @classmethod
+    def from_estimator(
+        cls, manifold, x, image_shape, indices, step, *, value_range=None, figure=None
+    ):
+        """Draw the moves of one sample along Lyapunov vectors of a fitted manifold.
+
+        Parameters
+        ----------
+        manifold : LyapunovManifold
+            Fitted on flattened images.
+        x : array-like of shape (n_features,)
+            The image.
+        image_shape : (int, int)
+            Height and width.
+        indices : sequence of int
+            Which vectors, counted from 1, the most stretched.
+        step : float
+            Length of the step, in the units of the data.
+        value_range, figure : optional
+            As in the constructor and `plot`.
+
+        Returns
+        -------
+        display : ImageMovesDisplay
+        """
+        x = np.asarray(x, dtype=np.float64)
+        frame = manifold.tangent_space(x[None], n_components=max(indices))[0]
+        vectors = frame.T[np.asarray(indices) - 1].reshape(-1, *image_shape)
+        display = cls(
+            x.reshape(image_shape),
+            vectors,
+            step,
+            labels=[f"vector {i}" for i in indices],
+            value_range=value_range,
+        )
+        return display.plot(figure=figure)
+
+    def plot(self, figure=None):
+        """Draw.
+
+        Parameters
+        ----------
+        figure : matplotlib Figure or SubFigure, optional
+            An empty one; default a new figure.
+
+        Returns
+        -------
+        self : ImageMovesDisplay
+        """
+        m = len(self.vectors)
+        if figure is None:
+            figure = _new_axes(None, (1.35 * (m + 1), 5.2)).figure
+            figure.clear()
+        self.figure_ = figure
+        self.axes_ = axes = figure.subplots(3, m + 1)
+        low, high = self.value_range
+        grey = {"cmap": "gray", "vmin": low, "vmax": high}
+        axes[0, 0].imshow(self.image, **grey)
+        axes[0, 0].set_title("the image", fontsize=10)
+        names = ["vector", "image\n+ step", "image\n- step"]
+        for row, name in enumerate(names[1:], start=1):
+            axes[row, 0].text(0.95, 0.5, name, ha="right", va="center", fontsize=10)
+        for j, (vector, label) in enumerate(zip(self.vectors, self.labels, strict=True), start=1):
+            size = np.abs(vector).max()
+            axes[0, j].imshow(vector, cmap="PuOr", vmin=-size, vmax=size)
+            axes[0, j].set_title(label, fontsize=10)
+            for row, moved in enumerate(self.moved_[:, j - 1], start=1):
+                axes[row, j].imshow(moved, **grey)
+        for ax in axes.flat:
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_visible(False)
+        return self
+
+
+class ImageGridDisplay:
+    """Sets of images side by side, such as real and generated ones.
+
+    Parameters
+    ----------
+    images : dict of str to array-like of shape (n, h, w)
+        The sets, under their titles.
+    n_columns : int, default=8
+        Images in a row of a set.
+    value_range : (float, float), optional
+        Grey levels of black and white, the same for all; default the range of the first set.
+
+    Attributes
+    ----------
+    mosaics_ : dict of str to ndarray
+        One picture for each set; NaN between the images.
+    axes_ : ndarray of matplotlib Axes
+        Axes of the last `plot`, one for each set.
+    figure_ : matplotlib Figure or SubFigure
+        Where they are.
+    """
+
+    def __init__(self, images, *, n_columns=8, value_range=None):
+        self.images = {title: np.asarray(stack, dtype=float) for title, stack in images.items()}
+        for title, stack in self.images.items():
+            if stack.ndim != 3:
+                raise ValueError(f"expected images (n, h, w) for {title!r}, got {stack.shape}.")
+        self.n_columns = n_columns
+        first = next(iter(self.images.values()))
+        self.value_range = value_range or (first.min(), first.max())
+        self.mosaics_ = {title: self._mosaic(stack) for title, stack in self.images.items()}
+
+    def _mosaic(self, stack: np.ndarray) -> np.ndarray:
+        """Images in rows, one pixel apart."""
+        n, h, w = stack.shape
+        n_rows = -(-n // self.n_columns)
+        cells = np.full((n_rows * self.n_columns, h + 1, w + 1), np.nan)
+        cells[:n, :h, :w] = stack
+        grid = cells.reshape(n_rows, self.n_columns, h + 1, w + 1)
+        return grid.swapaxes(1, 2).reshape(n_rows * (h + 1), -1)[:-1, :-1]
+
+    def plot(self, figure=None):
+        """Draw.
+
+        Parameters
+        ----------
+        figure : matplotlib Figure or SubFigure, optional
+            An empty one; default a new figure.
+
+        Returns
+        -------
+        self : ImageGridDisplay
+        """
+        if figure is None:
+            figure = _new_axes(None, (4.6 * len(self.images), 4.2)).figure
+            figure.clear()
+        self.figure_ = figure
+        self.axes_ = figure.subplots(1, len(self.images), squeeze=False)[0]
+        low, high = self.value_range
+        for ax, (title, mosaic) in zip(self.axes_, self.mosaics_.items(), strict=True):
+            ax.imshow(mosaic, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+            ax.set_title(title)
+            ax.set_axis_off()
+        return self
