@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import importlib.util
 import os
 import platform
@@ -20,7 +21,8 @@ from alignlearn._tables import TableError, read_table
 from alignlearn.models import Diffusion
 from alignlearn.report import GeometryReport
 
-_MOVES = (1, 2, 3, 5, 10, 20, 50)
+_DIGIT = 0  # the digit that is moved
+_MOVES = (1, 2, 3, 5, 10, 20, 50)  # along these vectors
 
 
 def main(argv=None) -> int:
@@ -94,10 +96,9 @@ def run_demo(options) -> None:
     """Digits: fit, report, pictures."""
     from sklearn.datasets import load_digits
 
-    missing = [name for name in ("matplotlib", "rich") if not _installed(name)]
-    if missing:
-        print(f"{' and '.join(missing)} not found: no {_LOSS_OF[missing[0]]}. ", end="")
-        print("For everything: pip install 'alignlearn[demo]'")
+    for name, use in [("matplotlib", "pictures"), ("rich", "progress bar")]:
+        if not _installed(name):
+            print(f"No {use} without {name}: pip install 'alignlearn[demo]'")
     folder = _make_folder(options.output)
     digits = load_digits()
     X, y = digits.data, digits.target
@@ -125,7 +126,7 @@ def run_estimate(options) -> None:
         if _installed("matplotlib"):
             files.append(_draw_spectrum(manifold, folder))
         else:
-            print("no picture without matplotlib: pip install 'alignlearn[demo]'")
+            print("No picture without matplotlib: pip install 'alignlearn[demo]'")
         _say_files(files)
 
 
@@ -144,9 +145,6 @@ def run_info(options) -> None:
         lines[name] = f"{_version(name)} ({use})"
     for name, value in lines.items():
         print(f"{name:<14}{value}")
-
-
-_LOSS_OF = {"matplotlib": "pictures", "rich": "progress bar"}
 
 
 def _installed(name: str) -> bool:
@@ -212,6 +210,13 @@ def _write_text(folder: Path, report: GeometryReport) -> Path:
     return path
 
 
+def _use_files_only() -> None:
+    """Draw without a screen."""
+    import matplotlib
+
+    matplotlib.use("agg")
+
+
 def _say_files(files: list[Path]) -> None:
     print("Written:")
     for path in files:
@@ -229,9 +234,47 @@ def _save(figure, path: Path) -> Path:
 def _draw_spectrum(manifold, folder: Path) -> Path:
     from alignlearn.plotting import SpectrumDisplay
 
+    _use_files_only()
     display = SpectrumDisplay.from_estimator(manifold)
     return _save(display.figure_, folder / "spectrum.png")
 
 
 def _draw_digits(manifold, X: np.ndarray, folder: Path, random_state: int) -> list[Path]:
-    raise NotImplementedError
+    """Spectrum, moves of one digit along Lyapunov vectors, generated digits beside real ones."""
+    from sklearn.neighbors import NearestNeighbors
+
+    from alignlearn.plotting import ImageGridDisplay, ImageMovesDisplay
+
+    _use_files_only()
+    # One step for all vectors, a little longer than from a digit to its nearest neighbour. The
+    # vectors are those of the whole generating run, as in the paper.
+    distances, _ = NearestNeighbors(n_neighbors=1).fit(X).kneighbors()
+    near = float(np.median(distances))
+    whole_run = copy.copy(manifold).set_params(window=manifold.model_.noise_range_, n_steps=16)
+    moves = ImageMovesDisplay.from_estimator(
+        whole_run, X[_DIGIT], (8, 8), _MOVES, 1.5 * near, value_range=(0, 16)
+    )
+    moves.figure_.suptitle("A digit moved along its Lyapunov vectors, always by the same step")
+    moves.figure_.supxlabel(
+        f"Every step is {1.5 * near:.0f} grey levels long (over all 64 pixels); a digit and its "
+        f"nearest neighbour are {near:.0f} apart.\n"
+        "The first vectors reshape the strokes, later ones break them, vector 50 lights pixels "
+        "that digits leave dark.",
+        fontsize=10,
+    )
+    n = 48
+    rows = np.random.default_rng(random_state).permutation(len(X))[:n]
+    generated = manifold.sample(n, random_state)
+    grid = ImageGridDisplay(
+        {"real": X[rows].reshape(-1, 8, 8), "generated": generated.reshape(-1, 8, 8)},
+        value_range=(0, 16),
+    ).plot()
+    return [
+        _draw_spectrum(manifold, folder),
+        _save(moves.figure_, folder / "moves.png"),
+        _save(grid.figure_, folder / "generated.png"),
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

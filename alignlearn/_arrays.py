@@ -49,18 +49,17 @@ class Scaling(NamedTuple):
         Raises
         ------
         ValueError
-            If a value is so far outside the training range that it overflows.
+            If a value is so far outside the training range that its square nearly overflows.
         """
         with np.errstate(over="ignore"):
             Z = (np.ldexp(X, -self.exponent) - self.center) / self.scale
-            Z = Z.astype(np.float32 if like.dtype == torch.float32 else np.float64)
-        if not np.isfinite(Z).all():
+        if not np.abs(Z).max(initial=0.0) < 1e-3 * np.sqrt(torch.finfo(like.dtype).max):
             raise ValueError(
                 "X holds values too far from the training data to be represented: expected the "
                 f"scale of the training data, about {np.ldexp(self.scale, self.exponent):.3g}, "
                 f"got {np.abs(X).max():.3g}."
             )
-        return torch.from_numpy(Z).to(like.device)
+        return torch.from_numpy(Z).to(like)
 
     def to_data(self, z: Tensor) -> np.ndarray:
         """Rows in the user's units, float64."""

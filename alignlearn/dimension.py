@@ -1,7 +1,8 @@
 """From Lyapunov exponents to an intrinsic dimension. Pure functions on numpy arrays.
 
 Exponents are rates: a direction normal to the data contracts at rate -1 (the *floor*), a tangent
-one stays near 0. The intrinsic dimension is the number of rates above the largest gap.
+one stays near 0. The intrinsic dimension is the number of rates above the largest gap, on a scale
+that grows like the logarithm of the rate: that a direction contracts at all says more than how far.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-# A direction whose rate is above this has not contracted: nothing tells it from a tangent one.
-RESOLVED = -0.1
+# No step this large, and no rate this low: nothing has contracted, no direction is told apart.
+MIN_STEP, MIN_CONTRACTION = 0.12, -0.25
+
+# Rates closer to 0 than this are equally tangent: where the logarithmic scale begins.
+TANGENT = 0.1
 
 
 class DimensionEstimate(NamedTuple):
@@ -45,8 +49,16 @@ def _check_exponents(exponents: np.ndarray) -> np.ndarray:
     return exponents
 
 
+def _clamped(exponents: np.ndarray) -> np.ndarray:
+    """Rates in [-1, 0]: below the floor and above 0 there is only the network's error."""
+    return np.clip(_check_exponents(exponents), -1.0, 0.0)
+
+
 def spectral_gaps(exponents: np.ndarray) -> np.ndarray:
-    """Gap behind every exponent, (n, k); the last one is the distance to the floor at -1.
+    """Gap behind every exponent, (n, k), the last one to the floor at -1.
+
+    Differences of ``log(1 + |rate| / 0.1) / log 11``, which runs from 0 at rate 0 to 1 at the
+    floor. Differently contracted normal directions thus make smaller gaps than the first one.
 
     Parameters
     ----------
@@ -56,19 +68,24 @@ def spectral_gaps(exponents: np.ndarray) -> np.ndarray:
     Returns
     -------
     gaps : ndarray of shape (n, k)
-        Non-negative where the rates stay above the floor.
+        Non-negative; they add up to at most 1.
     """
-    exponents = _check_exponents(exponents)
-    floor = np.minimum(exponents[:, -1:], -1.0)
-    return -np.diff(exponents, axis=1, append=floor)
+    depth = np.log1p(-_clamped(exponents) / TANGENT) / np.log1p(1 / TANGENT)
+    return np.diff(depth, axis=1, append=1.0)
+
+
+def is_resolved(exponents: np.ndarray) -> np.ndarray:
+    """Whether any direction has contracted at each point, (n,) bool."""
+    rates = _clamped(exponents)
+    largest_step = -np.diff(rates, axis=1).min(axis=1, initial=0.0)
+    return (largest_step >= MIN_STEP) | (rates[:, -1] <= MIN_CONTRACTION)
 
 
 def pointwise_dimension(exponents: np.ndarray) -> np.ndarray:
-    """Number of exponents above the largest gap, at each point.
+    """Number of exponents above the largest gap, at each point; k where nothing has contracted.
 
-    The floor stands behind the last exponent, so that full-dimensional data come out as k = D; but
-    it counts only where nothing has contracted (lowest rate above `RESOLVED`). A half-learned
-    normal direction thus stays a normal one, and codimension 1 comes out as D - 1.
+    The floor itself is not appended as one more exponent: half-learned normal directions stay
+    normal ones, so that codimension 1 comes out as D - 1, and full-dimensional data as D.
 
     Parameters
     ----------
@@ -91,8 +108,7 @@ def pointwise_dimension(exponents: np.ndarray) -> np.ndarray:
     k = gaps.shape[1]
     if k == 1:
         return np.ones(len(gaps), dtype=int)
-    contracted = np.asarray(exponents)[:, -1] < RESOLVED
-    return np.where(contracted, 1 + gaps[:, :-1].argmax(axis=1), k)
+    return np.where(is_resolved(exponents), 1 + gaps[:, :-1].argmax(axis=1), k)
 
 
 def estimate_dimension(exponents: np.ndarray) -> DimensionEstimate:
@@ -118,7 +134,7 @@ def estimate_dimension(exponents: np.ndarray) -> DimensionEstimate:
         dimension=dimension,
         confidence=float(np.mean(votes == dimension)),
         gap=float(mean_gaps[dimension - 1]),
-        resolved=bool(np.mean(exponents[:, -1] < RESOLVED) >= 0.5),
+        resolved=bool(np.mean(is_resolved(exponents)) >= 0.5),
     )
 
 

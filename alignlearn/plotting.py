@@ -12,15 +12,12 @@ from sklearn.utils.validation import check_is_fitted
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#6E6E6E"
 
 
-def _new_axes(ax, figsize):
-    """The axes handed in, or those of a new figure."""
+def _new_figure(figsize):
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:
         raise ImportError("pictures need matplotlib: pip install 'alignlearn[plot]'.") from error
-    if ax is None:
-        _, ax = plt.subplots(figsize=figsize, layout="constrained")
-    return ax
+    return plt.figure(figsize=figsize, layout="constrained")
 
 
 class SpectrumDisplay:
@@ -83,7 +80,7 @@ class SpectrumDisplay:
         -------
         self : SpectrumDisplay
         """
-        self.ax_ = ax = _new_axes(ax, (7.5, 4.5))
+        self.ax_ = ax = _new_figure((7.5, 4.5)).subplots() if ax is None else ax
         self.figure_ = ax.figure
         low, median, high = np.quantile(self.exponents, [0.25, 0.5, 0.75], axis=0)
         n, k = self.exponents.shape
@@ -96,13 +93,13 @@ class SpectrumDisplay:
         ax.plot(index, median, label="median", **style)
         ax.axhline(-1, color=GREY, ls="--", lw=1.2, label="floor: dies with the noise")
         if d < k:
-            ax.axvline(d + 0.5, color=ORANGE, lw=1.8, label=f"gap: dimension {d}")
+            ax.axvline(d + 0.5, color=ORANGE, lw=1.8, label=f"largest gap: dimension {d}")
         ax.set(
             xlim=(0.2, k + 0.8),
             ylim=(lowest - 0.08, max(0.0, high.max()) + 0.08),
             xlabel="index of the direction, most stretched first",
             ylabel="Lyapunov exponent (0: along the data)",
-            title=f"Lyapunov spectrum: {d} directions run along the data",
+            title="Lyapunov spectrum of the data",
         )
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.spines[["top", "right"]].set_visible(False)
@@ -205,16 +202,14 @@ class ImageMovesDisplay:
         """
         m = len(self.vectors)
         if figure is None:
-            figure = _new_axes(None, (1.35 * (m + 1), 5.2)).figure
-            figure.clear()
+            figure = _new_figure((1.35 * (m + 1), 5.2))
         self.figure_ = figure
         self.axes_ = axes = figure.subplots(3, m + 1)
         low, high = self.value_range
         grey = {"cmap": "gray", "vmin": low, "vmax": high}
         axes[0, 0].imshow(self.image, **grey)
         axes[0, 0].set_title("the image", fontsize=10)
-        names = ["vector", "image\n+ step", "image\n- step"]
-        for row, name in enumerate(names[1:], start=1):
+        for row, name in [(1, "image\n+ step"), (2, "image\n\u2212 step")]:
             axes[row, 0].text(0.95, 0.5, name, ha="right", va="center", fontsize=10)
         for j, (vector, label) in enumerate(zip(self.vectors, self.labels, strict=True), start=1):
             size = np.abs(vector).max()
@@ -224,7 +219,7 @@ class ImageMovesDisplay:
                 axes[row, j].imshow(moved, **grey)
         for ax in axes.flat:
             ax.set(xticks=[], yticks=[])
-            ax.spines[:].set_visible(False)
+            ax.spines[:].set(color="0.6", linewidth=0.6, visible=bool(ax.images))
         return self
 
 
@@ -282,8 +277,9 @@ class ImageGridDisplay:
         self : ImageGridDisplay
         """
         if figure is None:
-            figure = _new_axes(None, (4.6 * len(self.images), 4.2)).figure
-            figure.clear()
+            height, width = np.max([m.shape for m in self.mosaics_.values()], axis=0)
+            figure = _new_figure((4.6 * len(self.images), 4.6 * height / width + 0.35))
+            figure.get_layout_engine().set(wspace=0.06)
         self.figure_ = figure
         self.axes_ = figure.subplots(1, len(self.images), squeeze=False)[0]
         low, high = self.value_range

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import textwrap
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -37,6 +38,22 @@ class ClassDimension(NamedTuple):
     n_points: int
     mode: int
     quartiles: np.ndarray
+
+
+class ScaleDimension(NamedTuple):
+    """How many directions run along the data at one scale.
+
+    Attributes
+    ----------
+    window : tuple of float
+        Noise levels looked at, per feature, in the units of the data.
+    dimension : float
+        Mean over points of the sum of ``1 + exponent``, each between 0 and 1: a direction that
+        survives counts 1, one that dies with the noise counts 0.
+    """
+
+    window: tuple[float, float]
+    dimension: float
 
 
 class LocalPCADimension(NamedTuple):
@@ -113,6 +130,46 @@ def _pca_rules(spectra: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     return variance, threshold, np.broadcast_to(ratio, variance.shape)
 
 
+def scale_dimensions(
+    manifold, X, *, n_scales: int = 3, n_points: int = 30, random_state=0
+) -> tuple[ScaleDimension, ...]:
+    """Dimension by scale, from the manifold's smallest noise level to the model's largest.
+
+    Data with noise or texture have no single dimension: more directions appear as one looks closer.
+
+    Parameters
+    ----------
+    manifold : LyapunovManifold
+        Fitted.
+    X : ndarray of shape (n_samples, n_features)
+        Where to look; a random subset is taken.
+    n_scales : int, default=3
+        Number of windows, equally long in log noise.
+    n_points : int, default=30
+        Points looked at.
+    random_state : int, RandomState instance or None, default=0
+        Draws them.
+
+    Returns
+    -------
+    tuple of ScaleDimension
+        From the finest scale to the coarsest.
+    """
+    check_is_fitted(manifold)
+    rows = check_random_state(random_state).permutation(len(X))[:n_points]
+    model = manifold.model_
+    s_min, _ = model.window_ if manifold.window is None else manifold.window
+    edges = np.geomspace(s_min, model.noise_range_[1], n_scales + 1)
+    unit = np.exp(model.scaling_.log_unit)
+    scales = []
+    for low, high in zip(edges[:-1], edges[1:], strict=True):
+        at_scale = copy.copy(manifold).set_params(window=(float(low), float(high)))
+        rates = at_scale.lyapunov_exponents(X[rows])
+        surviving = np.clip(1 + rates, 0, 1).sum(axis=1).mean()
+        scales.append(ScaleDimension((float(low * unit), float(high * unit)), float(surviving)))
+    return tuple(scales)
+
+
 @dataclass(frozen=True, eq=False)
 class GeometryReport:
     """What `LyapunovManifold` found, as numbers and as a short text (`str`).
@@ -137,6 +194,8 @@ class GeometryReport:
         How far the data typically reach in a direction off the manifold, in the units of the data.
         A Gaussian reading, see `alignlearn.dimension.local_extent`; NaN if there is no such
         direction, infinite if the data reach further than the window.
+    scales : tuple of ScaleDimension
+        Dimension by scale, finest first.
     classes : tuple of ClassDimension
         One entry for each class, empty without labels.
     local_pca : LocalPCADimension
@@ -157,6 +216,7 @@ class GeometryReport:
     exponents: np.ndarray
     window: tuple[float, float]
     thickness: float
+    scales: tuple[ScaleDimension, ...]
     classes: tuple[ClassDimension, ...]
     local_pca: LocalPCADimension
     loss: float | None = None
@@ -166,7 +226,7 @@ class GeometryReport:
 
     @classmethod
     def from_estimator(cls, manifold, X, y=None, *, seconds: float | None = None):
-        """Report of a fitted estimator; costs little, for it uses the spectrum that `fit` measured.
+        """Report of a fitted estimator; it uses the spectrum that `fit` measured.
 
         Parameters
         ----------
@@ -216,6 +276,7 @@ class GeometryReport:
             exponents=_quartiles(exponents),
             window=(s_min * unit, s_max * unit),
             thickness=unit * float(np.median(extent)) if len(extent) else np.nan,
+            scales=scale_dimensions(manifold, X),
             classes=classes,
             local_pca=local_pca_dimension(X),
             loss=getattr(model, "loss_", None),
@@ -226,8 +287,15 @@ class GeometryReport:
 
     def __str__(self) -> str:
         """Readable text, plain and aligned."""
-        parts = [self._headline(), self._spectrum_text(), self._class_text(), self._pca_text()]
-        return "\n\n".join(part for part in [*parts, self._model_text()] if part)
+        parts = [
+            self._headline(),
+            self._spectrum_text(),
+            self._scale_text(),
+            self._class_text(),
+            self._pca_text(),
+            self._model_text(),
+        ]
+        return "\n\n".join(part for part in parts if part)
 
     def _headline(self) -> str:
         d, D = self.estimate.dimension, self.n_features
@@ -271,6 +339,15 @@ class GeometryReport:
         if np.isfinite(self.thickness):
             text += f" Typical reach of the data off those directions: {self.thickness:.2g}."
         return "\n".join(lines + (_wrap(text) if d < len(median) else []))
+
+    def _scale_text(self) -> str:
+        """Dimension by scale."""
+        windows = [f"{s.window[0]:.2g} - {s.window[1]:.2g}" for s in self.scales]
+        counts = [f"{s.dimension:.1f}" for s in self.scales]
+        lines = ["Directions along the data, by scale (the closer one looks, the more there are)"]
+        for name, cells in [("noise per feature", windows), ("directions", counts)]:
+            lines.append(f"  {name:<18}" + "".join(f"{cell:>16}" for cell in cells))
+        return "\n".join(lines)
 
     def _class_text(self) -> str:
         if not self.classes:

@@ -37,7 +37,7 @@ class TrainingHistory:
     best_loss: float = math.inf
 
 
-# Geometry is decided at small noise: above this level, in standard deviations, a tenth of the draws.
+# Geometry is decided at small noise: above this level, in standard deviations, lie few draws.
 COARSE, COARSE_SHARE = 2.0, 0.1
 
 

@@ -18,11 +18,28 @@ from alignlearn.solvers import ExponentialMidpoint, Solver
 from alignlearn.tangent import ALL_COLUMNS, divergence, log_volume, random_frame
 
 
+def check_noise_range(s_min, s_max, window=None) -> None:
+    """Refuse what is no range of noise levels, or a window outside it.
+
+    Raises
+    ------
+    ValueError
+        If not ``0 < s_min < s_max`` or not ``s_min <= window[0] < window[1] <= s_max``.
+    """
+    if not 0 < s_min < s_max < np.inf:
+        raise ValueError(f"expected 0 < s_min < s_max, got s_min={s_min!r}, s_max={s_max!r}.")
+    if window is not None and not s_min <= window[0] < window[1] <= s_max:
+        raise ValueError(
+            f"window must lie within the noise range [{s_min}, {s_max}] in ascending order, got "
+            f"{window!r}."
+        )
+
+
 class GenerativeModel(DensityMixin, BaseEstimator, metaclass=ABCMeta):
     """A denoiser learned from data, in isotropically scaled coordinates.
 
     A new family defines `fit`, which sets the attributes below (`_fit_scaling` sets the first
-    three), and `denoiser`. Everything else follows.
+    three), with `window_` last, and `denoiser`. Everything else follows.
 
     Attributes
     ----------
@@ -49,6 +66,9 @@ class GenerativeModel(DensityMixin, BaseEstimator, metaclass=ABCMeta):
     def _bytes_per_column(self) -> int:
         """Memory that one row and one tangent column need in a forward pass."""
         return 64 * self.n_features_in_
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "window_")
 
     def _fit_scaling(self, X, dtype: torch.dtype, device: torch.device) -> Tensor:
         """Validate X, set the scaling and second moments, return the scaled rows (n, D)."""

@@ -6,7 +6,7 @@ import torch
 
 from alignlearn._arrays import resolve_device
 from alignlearn.flow import Denoiser
-from alignlearn.models.base import GenerativeModel
+from alignlearn.models.base import GenerativeModel, check_noise_range
 
 
 class GaussianModel(GenerativeModel):
@@ -56,6 +56,7 @@ class GaussianModel(GenerativeModel):
         -------
         self : GaussianModel
         """
+        check_noise_range(self.s_min, self.s_max, self.window)
         self._fit_scaling(X, torch.float64, resolve_device(self.device))
         self.noise_range_ = (float(self.s_min), float(self.s_max))
         self.window_ = tuple(self.window)

@@ -8,7 +8,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from alignlearn._arrays import resolve_device
 from alignlearn.flow import Denoiser
-from alignlearn.models.base import GenerativeModel
+from alignlearn.models.base import GenerativeModel, check_noise_range
 
 
 class KernelDiffusion(GenerativeModel):
@@ -26,7 +26,7 @@ class KernelDiffusion(GenerativeModel):
     n_neighbors : int, default=5
         See `s_min`.
     s_max : float, default=10
-        Largest noise level.
+        Largest noise level; raised to ten times a default `s_min` that comes out large.
     device : str or torch.device, optional
         None is CUDA where there is one, else the CPU.
     random_state : int, RandomState instance or None, default=None
@@ -60,9 +60,13 @@ class KernelDiffusion(GenerativeModel):
         -------
         self : KernelDiffusion
         """
+        check_noise_range(0.5 * self.s_max if self.s_min is None else self.s_min, self.s_max)
         self.points_ = self._fit_scaling(X, torch.float64, resolve_device(self.device))
-        s_min = self._neighbor_scale() if self.s_min is None else self.s_min
-        self.noise_range_ = self.window_ = (s_min, self.s_max)
+        s_min, s_max = self.s_min, self.s_max
+        if s_min is None:  # neighbours in many dimensions are far: keep a decade above them
+            s_min = self._neighbor_scale()
+            s_max = max(s_max, 10 * s_min)
+        self.noise_range_ = self.window_ = (float(s_min), float(s_max))
         return self
 
     def _neighbor_scale(self) -> float:

@@ -1,0 +1,76 @@
+"""Tangent error and dimension with the defaults, against baselines that are tuned in hindsight.
+
+Against local PCA at every k and the one-time score Jacobian of the same model at every scale, at
+500 training points and 500 fresh points of the same manifold. Run
+
+    python examples/benchmarks/tangents.py --workers 2
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import numpy as np
+from common import (
+    CASES,
+    N_QUERY,
+    Job,
+    Store,
+    fit_timed,
+    frame_at,
+    jacobian_tangents,
+    local_pca_tangents,
+    parse_args,
+    run_jobs,
+    scales_of,
+    share_right,
+)
+
+
+def measure(job: Job) -> dict:
+    """Errors in degrees and shares of right dimensions, at training and at fresh points."""
+    n_query = job.options.get("n_query", N_QUERY)
+    train, fresh = job.case.sample(job.seed), job.case.fresh(job.seed, n_query)
+    m, result = fit_timed(job.manifold, train.points, job.seed)
+    rows = np.sort(np.random.default_rng(job.seed).permutation(job.case.n)[:n_query])
+    truths = {"train": job.case.truth(train)[rows], "fresh": job.case.truth(fresh)}
+    queries = {"train": train.points[rows], "fresh": fresh.points}
+    d = result["d"] = train.dimension
+    result["D"] = train.points.shape[1]
+    for name, X in queries.items():
+
+        def error(vectors, truth=truths[name]):
+            return job.case.error(vectors, truth)
+
+        start = time.perf_counter()
+        frame = frame_at(m, X)
+        frame_s, start = time.perf_counter() - start, time.perf_counter()
+        pca = {k: error(E) for k, E in local_pca_tangents(train.points, X, d).items()}
+        pca_s, start = time.perf_counter() - start, time.perf_counter()
+        jacobian = {
+            s: error(jacobian_tangents(m.model_, X, d, s)) for s in scales_of(m.model_)
+        }
+        result[name] = {
+            "lyapunov": error(frame.vectors[..., :d]),
+            "right": share_right(frame, d),
+            "exponents": frame.exponents.mean(axis=0).round(4).tolist(),
+            "local_pca": pca,
+            "jacobian": jacobian,
+            "frame_s": frame_s,
+            "local_pca_s": pca_s,
+            "jacobian_s": time.perf_counter() - start,
+        }
+    return result
+
+
+def main(argv=None) -> int:
+    args = parse_args(__doc__.splitlines()[0], CASES, 5, argv)
+    jobs = [
+        Job(CASES[name], seed, args.manifold) for seed in range(args.seeds) for name in args.cases
+    ]
+    return run_jobs(measure, jobs, Store("tangents", args.results), workers=args.workers)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

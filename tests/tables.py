@@ -1,0 +1,61 @@
+"""Every member of every family. A new one joins its laws by one entry here.
+
+Solvers are made from a schedule and models from nothing, so that no test shares state with another.
+"""
+
+from alignlearn.models import Diffusion, GaussianModel, KernelDiffusion
+from alignlearn.schedules import (
+    Cosine,
+    LinearVP,
+    PaperCosine,
+    Rectified,
+    Trigonometric,
+    VarianceExploding,
+)
+from alignlearn.solvers import (
+    Euler,
+    Exponential,
+    ExponentialMidpoint,
+    Heun,
+    ReverseDiffusion,
+    RungeKutta4,
+)
+
+SCHEDULES = {
+    "variance exploding": VarianceExploding(0.05, 20.0),
+    "linear VP": LinearVP(),
+    "cosine": Cosine(),
+    "paper's cosine": PaperCosine(),
+    "rectified": Rectified(),
+    "trigonometric": Trigonometric(),
+}
+
+ODE_SOLVERS = {
+    "Euler": lambda schedule: Euler(),
+    "Heun": lambda schedule: Heun(),
+    "RungeKutta4": lambda schedule: RungeKutta4(),
+    "Exponential": Exponential,
+    "ExponentialMidpoint": ExponentialMidpoint,
+}
+STOCHASTIC_SOLVERS = {"ReverseDiffusion": ReverseDiffusion}
+SOLVERS = ODE_SOLVERS | STOCHASTIC_SOLVERS
+
+# Small enough that a fit takes well under a second; Diffusion is all but untrained.
+MODELS = {
+    "GaussianModel": lambda **options: GaussianModel(random_state=0, **options),
+    "KernelDiffusion": lambda **options: KernelDiffusion(random_state=0, **options),
+    "Diffusion": lambda **options: Diffusion(
+        **({"width": 16, "n_blocks": 1, "max_iter": 8, "random_state": 0} | options)
+    ),
+}
+# The same families with what they need to learn the law of a Gaussian sample in R^2 or R^3.
+LEARNED_MODELS = {
+    "GaussianModel": MODELS["GaussianModel"],
+    "KernelDiffusion": lambda: MODELS["KernelDiffusion"](s_min=0.25),
+    "Diffusion": lambda: MODELS["Diffusion"](width=32, max_iter=600, s_min=0.05, window=(0.1, 1.0)),
+}
+
+
+def cases(table):
+    """Arguments of `pytest.mark.parametrize` for the values of a table."""
+    return {"argvalues": list(table.values()), "ids": list(table)}

@@ -1,0 +1,93 @@
+"""Laws of the step from exponents to a dimension."""
+
+import numpy as np
+import pytest
+from oracles import gaussian_rates
+
+from alignlearn.dimension import (
+    estimate_dimension,
+    local_extent,
+    pointwise_dimension,
+    spectral_gaps,
+)
+
+D = 6
+RULES = [spectral_gaps, pointwise_dimension, estimate_dimension]
+
+
+def spectrum(d, n=20, noise=0.03):
+    """n points with d rates near 0 and D - d near -1."""
+    rates = np.r_[np.full(d, -0.05), np.full(D - d, -0.95)]
+    jitter = np.random.default_rng(d).uniform(-noise, noise, (n, D))
+    return np.sort(rates + jitter)[:, ::-1]
+
+
+@pytest.mark.parametrize("d", range(1, D))
+def test_dimension_is_the_number_of_rates_that_do_not_contract(d):
+    assert (pointwise_dimension(spectrum(d)) == d).all()
+    estimate = estimate_dimension(spectrum(d))
+    assert (estimate.dimension, estimate.confidence, estimate.resolved) == (d, 1.0, True)
+    assert 0.5 < estimate.gap <= 1
+
+
+def test_where_nothing_contracts_the_dimension_is_full_and_not_resolved():
+    estimate = estimate_dimension(spectrum(D, noise=0.01))
+    assert estimate.dimension == D and not estimate.resolved
+
+
+@pytest.mark.parametrize("d", range(1, D))
+def test_minority_of_outliers_moves_the_confidence_only(d):
+    outliers = spectrum(1 + d % (D - 1), n=6)
+    estimate = estimate_dimension(np.r_[spectrum(d, n=14), outliers])
+    assert estimate.dimension == d and estimate.confidence == pytest.approx(0.7)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_order_of_the_points_does_not_matter(rule):
+    rates = np.r_[spectrum(2, 12), spectrum(4, 8)]
+    order = np.random.default_rng(0).permutation(20)
+    expected = rule(rates)
+    if rule is estimate_dimension:
+        assert rule(rates[order]) == pytest.approx(expected)
+    else:
+        np.testing.assert_array_equal(rule(rates[order]), expected[order])
+
+
+def test_gaps_sum_to_one_from_rate_zero_to_the_floor():
+    rates = np.hstack([np.zeros((20, 1)), spectrum(3)])
+    gaps = spectral_gaps(rates)
+    assert (gaps >= 0).all()
+    np.testing.assert_allclose(gaps.sum(1), 1.0)
+
+
+def test_gaps_ignore_what_lies_beyond_the_floor_and_above_zero():
+    rates = np.array([[0.3, 0.0, -1.0, -5.0]])
+    np.testing.assert_allclose(spectral_gaps(rates), [[0.0, 1.0, 0.0, 0.0]])
+
+
+def test_extent_inverts_the_gaussian_closed_form():
+    variances = np.array([9.0, 1.0, 0.04, 0.001, 0.0])
+    rates = gaussian_rates(variances, 0.02, 5.0)
+    np.testing.assert_allclose(local_extent(rates, 0.02, 5.0), np.sqrt(variances), atol=1e-8)
+
+
+def test_extent_grows_with_the_rate_from_zero_to_infinity():
+    extent = local_extent(np.array([-1.5, -1.0, -0.9, -0.5, -0.1, 0.0, 0.2]), 0.02, 5.0)
+    assert extent[0] == 0 and np.isinf(extent[-2:]).all()
+    assert (np.diff(extent[1:-1]) > 0).all() and not np.isnan(extent).any()
+
+
+BAD = {
+    "NaN": np.array([[0.0, np.nan]]),
+    "infinity": np.array([[0.0, -np.inf]]),
+    "1-D": np.zeros(3),
+    "no points": np.zeros((0, 3)),
+    "no exponents": np.zeros((3, 0)),
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rates", BAD.values(), ids=BAD)
+def test_bad_exponents_are_refused(rule, rates):
+    with pytest.raises(ValueError, match="expected (finite )?exponents"):
+        rule(rates)

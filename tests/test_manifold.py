@@ -1,0 +1,254 @@
+"""Laws of `LyapunovManifold`; oracles are the closed forms of Gaussians, spheres and planes."""
+
+import pickle
+import random
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from oracles import gaussian_rates, projectors
+from scipy.stats import ortho_group
+from sklearn import config_context
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from tables import MODELS, SCHEDULES
+
+from alignlearn import LyapunovManifold
+from alignlearn.datasets import make_sphere
+from alignlearn.models import Diffusion, GaussianModel, KernelDiffusion
+from alignlearn.solvers import ExponentialMidpoint, ReverseDiffusion
+
+D = 4
+SPREADS = np.array([3.0, 2.0, 0.1, 0.03])
+
+
+def ode(n_steps=8, **options):
+    """A manifold whose answers have exact symmetries: kernel denoiser and the ODE, no noise."""
+    solver = ExponentialMidpoint(SCHEDULES["variance exploding"])
+    defaults = {"model": KernelDiffusion(s_min=0.3), "solver": solver, "random_state": 0}
+    return LyapunovManifold(n_steps=n_steps, **(defaults | options))
+
+
+def plane(n=80, seed=0):
+    """Gaussian rows around a plane in R^4."""
+    return np.random.default_rng(seed).standard_normal((n, D)) * SPREADS
+
+
+@pytest.fixture(scope="module")
+def X():
+    return plane()
+
+
+@pytest.fixture(scope="module")
+def gaussian(X):
+    return LyapunovManifold(model=GaussianModel(), random_state=0).fit(X)
+
+
+# --- right answers ----------------------------------------------------------------------------
+
+
+def test_gaussian_data_have_the_closed_form_exponents_at_every_point(gaussian, X):
+    c = np.linalg.eigvalsh(np.cov(X.T, bias=True))[::-1] / X.var(0).mean()
+    expected = gaussian_rates(c, *gaussian.model_.window_)
+    unseen = plane(10, seed=1)
+    rates = gaussian.lyapunov_exponents(unseen)
+    np.testing.assert_allclose(rates, np.broadcast_to(expected, (10, D)), atol=1e-6)
+    np.testing.assert_allclose(gaussian.exponents_, expected, atol=1e-6)
+
+
+def test_tangent_space_of_gaussian_data_is_the_principal_plane(gaussian, X):
+    axes = np.linalg.svd(X - X.mean(0))[2][:2].T
+    vectors = gaussian.tangent_space(plane(10, seed=1), 2)
+    assert vectors.shape == (10, D, 2)
+    expected = np.broadcast_to(projectors(axes), (10, D, D))
+    np.testing.assert_allclose(projectors(vectors), expected, atol=1e-6)
+
+
+def test_plane_has_dimension_two_at_every_point(gaussian, X):
+    assert gaussian.dimension_ == 2
+    assert (gaussian.dimension(plane(10, seed=1)) == 2).all()
+
+
+def test_tangent_planes_of_the_sphere_are_normal_to_the_radius():
+    sphere = make_sphere(600, 2, random_state=0)
+    vectors = ode(model=KernelDiffusion()).fit(sphere.points).tangent_space(sphere.points[:50], 2)
+    radial = np.abs(np.einsum("ni,nij->nj", sphere.points[:50], vectors)).max(1)
+    assert np.median(radial) < 0.1  # the cosine to the radius; kernel: a few degrees
+
+
+def test_trained_diffusion_finds_the_dimension_of_the_sphere():
+    X = make_sphere(500, 2, random_state=0).points
+    model = Diffusion(width=32, n_blocks=2, max_iter=500)
+    manifold = LyapunovManifold(model=model, n_paths=2, n_reference=100, random_state=0).fit(X)
+    assert manifold.dimension_ == 2
+    unseen = make_sphere(50, 2, random_state=1).points
+    vectors = manifold.tangent_space(unseen)
+    radial = np.linalg.norm(np.einsum("ni,nij->nj", unseen, vectors), axis=1)
+    assert np.degrees(np.arcsin(np.median(radial))) < 10
+
+
+def test_wide_data_on_a_plane_are_two_dimensional():
+    """More features than columns carried: the randomized route."""
+    X = plane(60)[:, :2] @ ortho_group.rvs(150, random_state=0)[:2]
+    manifold = LyapunovManifold(model=GaussianModel(), n_paths=2, random_state=0).fit(X)
+    assert manifold.dimension_ == 2
+    vectors = manifold.tangent_space(X[:3])
+    np.testing.assert_allclose(projectors(vectors) @ X[:3, :, None], X[:3, :, None], atol=0.05)
+
+
+# --- symmetries -------------------------------------------------------------------------------
+
+
+def assert_same_geometry(moved, manifold, move, X, turn):
+    """Exponents stay, tangent planes turn."""
+    expected = manifold.lyapunov_exponents(X)
+    np.testing.assert_allclose(moved.lyapunov_exponents(move(X)), expected, atol=1e-6)
+    planes = turn @ projectors(manifold.tangent_space(X, 2)) @ turn.T
+    np.testing.assert_allclose(projectors(moved.tangent_space(move(X), 2)), planes, atol=1e-5)
+    assert moved.dimension_ == manifold.dimension_
+
+
+TURN = ortho_group.rvs(D, random_state=0)
+MOVES = {
+    "rotation": (lambda X: X @ TURN.T, TURN),
+    "translation": (lambda X: X + [5.0, -3.0, 100.0, 0.0], np.eye(D)),
+    "reflection": (lambda X: -X, np.eye(D)),
+    "tiny units": (lambda X: X * 1e-200, np.eye(D)),
+    "huge units": (lambda X: X * 1e200, np.eye(D)),
+    "everything": (lambda X: 7.3 * X @ TURN.T + 2.0, TURN),
+}
+
+
+@pytest.mark.parametrize("move, turn", MOVES.values(), ids=MOVES)
+def test_geometry_moves_with_the_data(move, turn, X):
+    manifold, moved = ode().fit(X), ode().fit(move(X))
+    assert_same_geometry(moved, manifold, move, plane(6, seed=1), turn)
+
+
+def test_order_of_the_training_rows_does_not_matter(X):
+    manifold, shuffled = ode().fit(X), ode().fit(X[::-1])
+    query = plane(6, seed=1)
+    expected = manifold.lyapunov_exponents(query)
+    np.testing.assert_allclose(shuffled.lyapunov_exponents(query), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_row_alone_has_the_answer_of_the_row_in_the_batch(name, X):
+    manifold = LyapunovManifold(model=MODELS[name](), n_paths=2, random_state=0)
+    manifold.fit(X)
+    batch = manifold.lyapunov_exponents(X[:5])
+    alone = np.concatenate([manifold.lyapunov_exponents(X[i : i + 1]) for i in range(5)])
+    np.testing.assert_allclose(alone, batch, atol=1e-5 if name == "Diffusion" else 1e-9)
+
+
+# --- how the work is cut ----------------------------------------------------------------------
+
+
+def many_chunks():
+    """A budget so small that every row is a chunk of its own."""
+    return config_context(working_memory=1e-6)
+
+
+def test_size_of_the_chunks_does_not_matter(gaussian):
+    query = plane(6, seed=1)
+    expected = gaussian.lyapunov_exponents(query), projectors(gaussian.tangent_space(query, 2))
+    with many_chunks():
+        actual = gaussian.lyapunov_exponents(query), projectors(gaussian.tangent_space(query, 2))
+    for a, b in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-9)
+
+
+def test_number_of_workers_does_not_matter(X):
+    serial, parallel = (ode(n_jobs=n_jobs) for n_jobs in (1, 2))
+    with many_chunks():
+        serial.fit(X[:20])
+        parallel.fit(X[:20])
+        query = plane(6, seed=1)
+        expected = serial.tangent_space(query, 2)
+        np.testing.assert_array_equal(parallel.tangent_space(query, 2), expected)
+    np.testing.assert_array_equal(parallel.exponents_, serial.exponents_)
+
+
+@pytest.mark.parametrize("width", [D, 140])
+def test_eight_threads_at_once_get_the_serial_answer(width):
+    """Forward-mode AD is not thread-safe by itself; 140 features also pull back."""
+    X = plane(40) @ ortho_group.rvs(width, random_state=0)[:D]
+    manifold = LyapunovManifold(model=GaussianModel(), n_paths=2, n_steps=3, random_state=0).fit(X)
+    queries = [X[i : i + 2] for i in range(16)]
+    expected = [manifold.lyapunov_exponents(query) for query in queries]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(manifold.lyapunov_exponents, queries))
+    np.testing.assert_array_equal(answers, expected)
+
+
+# --- randomness and state ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_fit_is_reproducible_and_leaves_global_generators_alone(name, X):
+    def states():
+        numpy_state = np.random.mtrand._rand.get_state()[1].tolist()
+        return numpy_state, torch.get_rng_state().tolist(), random.getstate()
+
+    before = states()
+    template = LyapunovManifold(
+        model=MODELS[name]().set_params(random_state=None), n_paths=2, random_state=7
+    )
+    first, again = (clone(template).fit(X) for _ in range(2))
+    for answer in ("lyapunov_exponents", "tangent_space", "score_samples"):
+        np.testing.assert_array_equal(getattr(first, answer)(X[:9]), getattr(again, answer)(X[:9]))
+    np.testing.assert_array_equal(first.sample(4), again.sample(4))
+    assert states() == before
+
+
+def test_questions_do_not_change_the_answers(gaussian, X):
+    first = gaussian.tangent_space(X[:3])
+    gaussian.sample(3)
+    gaussian.lyapunov_exponents(X)
+    np.testing.assert_array_equal(gaussian.tangent_space(X[:3]), first)
+
+
+def test_pickled_manifold_answers_the_same(gaussian, X):
+    twin = pickle.loads(pickle.dumps(gaussian))
+    np.testing.assert_array_equal(twin.lyapunov_exponents(X), gaussian.lyapunov_exponents(X))
+
+
+def test_fit_leaves_its_parameters_as_they_were(X):
+    model, solver = GaussianModel(), ReverseDiffusion()
+    manifold = LyapunovManifold(model=model, solver=solver, random_state=3).fit(X)
+    assert manifold.model is model and manifold.solver is solver and manifold.random_state == 3
+    assert not hasattr(model, "n_features_in_") and model.random_state is None
+
+
+def test_manifold_is_a_step_of_a_pipeline(X):
+    pipeline = make_pipeline(StandardScaler(), LyapunovManifold(model=GaussianModel()))
+    assert pipeline.fit(X)[-1].n_features_in_ == D
+
+
+def test_score_is_the_models(gaussian, X):
+    expected = gaussian.model_.score_samples(X)
+    np.testing.assert_array_equal(gaussian.score_samples(X), expected)
+    assert gaussian.score(X) == pytest.approx(expected.mean())
+
+
+# --- warnings ---------------------------------------------------------------------------------
+
+
+def test_under_trained_model_warns_with_what_to_do():
+    X = make_sphere(100, 2, random_state=0).points
+    manifold = LyapunovManifold(model=MODELS["Diffusion"](max_iter=1), random_state=0)
+    with pytest.warns(ConvergenceWarning, match="max_iter"):
+        manifold.fit(X)
+
+
+def test_full_dimensional_data_warn_and_have_full_dimension(rng):
+    X = rng.standard_normal((300, 3))
+    manifold = LyapunovManifold(model=GaussianModel(), random_state=0)
+    with pytest.warns(ConvergenceWarning, match="no direction contracts"):
+        manifold.fit(X)
+    assert manifold.dimension_ == 3

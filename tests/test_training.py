@@ -1,0 +1,154 @@
+"""Laws of the one optimisation loop, seen through `Diffusion` and its held-out loss."""
+
+import copy
+import itertools
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from tables import MODELS
+from torch import nn
+
+from alignlearn.datasets import make_sphere
+from alignlearn.models import Diffusion
+from alignlearn.training import COARSE, HeldOutLoss, denoising_loss, draw_noise_levels
+
+RANGE = (0.01, 5.0)
+
+
+@pytest.fixture(scope="module")
+def X():
+    return make_sphere(200, 2, random_state=0).points
+
+
+class Spy(nn.Module):
+    """One linear layer; calls `event` before the training step of number `at`."""
+
+    def __init__(self, event=None, at=math.inf):
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+        nn.init.zeros_(self.layer.weight)
+        nn.init.zeros_(self.layer.bias)
+        self.event, self.at, self.count = event, at, itertools.count(1)
+
+    def forward(self, x, log_s):
+        in_training = torch.is_grad_enabled() and self.layer.weight.requires_grad
+        if in_training and next(self.count) >= self.at:
+            self.event(self)
+        return self.layer(x)
+
+    def __deepcopy__(self, memo):
+        twin = Spy(self.event, self.at)
+        twin.load_state_dict(copy.deepcopy(self.state_dict(), memo))
+        return twin
+
+
+def spied(event=None, at=math.inf):
+    """A model trained to the end unless something happens."""
+    network = Spy(event, at)
+    return Diffusion(network=network, max_iter=80, n_iter_no_change=1000, random_state=0)
+
+
+def interrupt(network):
+    raise KeyboardInterrupt
+
+
+def explode(network):
+    with torch.no_grad():
+        network.layer.weight.fill_(math.nan)
+
+
+@pytest.mark.parametrize("at", [1, 2, 30, 77])
+def test_interrupt_keeps_the_best_model_and_warns(at, X):
+    model = spied(interrupt, at)
+    with pytest.warns(ConvergenceWarning, match="interrupted"):
+        model.fit(X)
+    assert model.n_iter_ < at
+    assert np.isfinite(model.sample(5)).all() and np.isfinite(model.score_samples(X[:5])).all()
+
+
+def test_interrupted_weights_are_those_of_the_best_step(X):
+    """Up to the interrupt both runs are one; the whole run's curve names the best step so far."""
+    at = 60
+    whole = spied().fit(X)
+    with pytest.warns(ConvergenceWarning, match="interrupted"):
+        cut = spied(interrupt, at).fit(X)
+    losses = whole.history_.held_out_loss[: len(cut.history_.steps)]
+    assert cut.history_.held_out_loss == losses and len(losses) > 2
+    assert cut.loss_ == min(losses)
+    assert cut.history_.best_step == cut.history_.steps[int(np.argmin(losses))]
+
+
+@pytest.mark.parametrize("at", [1, 5, 40])
+def test_loss_that_is_not_finite_is_an_error_with_advice(at, X):
+    model = spied(explode, at)
+    with pytest.raises(FloatingPointError, match="not finite.*learning_rate"):
+        model.fit(X)
+    assert not hasattr(model, "denoiser_")
+
+
+def test_huge_learning_rate_ends_in_an_error_or_a_finite_model(X):
+    model = MODELS["Diffusion"](learning_rate=1e30, max_iter=40)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        try:
+            model.fit(X)
+        except FloatingPointError as error:
+            assert "learning_rate" in str(error)
+        else:
+            assert np.isfinite(model.sample(5)).all()
+
+
+def test_weights_kept_are_those_of_the_lowest_held_out_loss(X):
+    history = MODELS["Diffusion"](max_iter=60, learning_rate=0.05).fit(X).history_
+    best = int(np.argmin(history.held_out_loss))
+    assert history.best_step == history.steps[best]
+    assert history.best_loss == history.held_out_loss[best]
+
+
+def test_training_lowers_the_loss_below_that_of_no_structure(X):
+    assert MODELS["Diffusion"](max_iter=400, width=32, n_blocks=2).fit(X).loss_ < 0.9
+
+
+def test_held_out_loss_has_the_same_draws_at_every_call(generator):
+    x = torch.randn(40, 3, generator=generator)
+    held_out = HeldOutLoss(x, RANGE, generator)
+
+    def denoise(y, s):
+        return y / (1 + s**2)
+
+    first = held_out(denoise)
+    torch.rand(5, generator=generator)
+    assert held_out(denoise) == first
+
+
+def test_loss_of_the_best_denoiser_of_white_data_is_one(generator):
+    """``E |Den - x|^2 = s^2 / (1 + s^2)`` per coordinate: the weight makes it 1."""
+    x = torch.randn(20_000, 3, generator=generator, dtype=torch.float64)
+    z = torch.randn(20_000, 3, generator=generator, dtype=torch.float64)
+    s = draw_noise_levels(20_000, RANGE, generator).double()
+    loss = denoising_loss(lambda y, s: y / (1 + s**2), x, s, z)
+    assert float(loss) == pytest.approx(1.0, abs=0.02)
+
+
+def test_loss_of_a_perfect_denoiser_is_zero(generator):
+    x = torch.ones(10, 3)
+    s = draw_noise_levels(10, RANGE, generator)
+    assert float(denoising_loss(lambda y, s: x, x, s, torch.ones(10, 3))) == 0
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize("n", [1, 10, 1000])
+def test_noise_levels_are_stratified_over_the_log_range(n, share, generator):
+    """One in each of n equal parts, of which a given share lies above `COARSE`."""
+    s = draw_noise_levels(n, RANGE, generator, share)
+    assert s.shape == (n, 1)
+    log_s = np.log(s[:, 0].double().numpy())
+    low, middle, high = np.log([RANGE[0], COARSE, RANGE[1]])
+    parts = np.interp(log_s, [low, middle, high], [0, n * (1 - share), n])
+    if share == 0:
+        parts = (log_s - low) / (middle - low) * n
+    assert (np.abs(parts - np.arange(n) - 0.5) < 0.5 + 1e-6 * n).all()
