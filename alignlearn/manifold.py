@@ -155,6 +155,10 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
         context = self._init_callback_context(max_subtasks=1)
         self._check_params()
         X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        if self.n_components is not None and self.n_components > X.shape[1]:
+            raise ValueError(
+                f"n_components must be at most n_features = {X.shape[1]}, got {self.n_components}."
+            )
         rng = check_random_state(self.random_state)
         model = Diffusion() if self.model is None else clone(self.model)
         own = model.get_params(deep=False)
@@ -169,6 +173,9 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
         self._measure(X[self.reference_indices_])
         context.call_on_fit_task_end(estimator=self)
         return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "dimension_")
 
     def _check_params(self) -> None:
         if self.n_components is not None:
@@ -217,7 +224,9 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
                 f"normal direction has -1): either the data are {self.n_features_in_}-dimensional "
                 "at these scales or the model is under-trained."
             )
-        elif exponents[estimate.dimension] > _FAR_FROM_FLOOR:
+        elif (
+            estimate.dimension < len(exponents) and exponents[estimate.dimension] > _FAR_FROM_FLOOR
+        ):
             problem = (
                 f"the directions normal to the data contract at a rate of only "
                 f"{exponents[estimate.dimension]:.2f} (the floor is -1): either the data are noisy "

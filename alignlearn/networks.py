@@ -47,7 +47,7 @@ class GatedNetwork(nn.Module):
 
     Multiplicative gates represent products of coordinates in one layer, which is what a curved
     manifold asks of a denoiser: plain activations do not learn a 10-sphere in the same time
-    (docs/benchmarks.md).
+    (docs/benchmarks.md). The first layer is linear plus a gated unit of the input.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class GatedNetwork(nn.Module):
         super().__init__()
         n_noise = 8
         self.register_buffer("frequencies", 0.25 * 2.0 ** (torch.arange(n_noise // 2) / 2))
-        self.encode = _linear(n_features + n_noise, width, generator)
+        self.encode = _linear(n_features + n_noise, 3 * width, generator)
         self.blocks = nn.ModuleList(GatedBlock(width, n_noise, generator) for _ in range(n_blocks))
         self.decode = _linear(width, n_features, generator, zero=True)
 
@@ -77,7 +77,8 @@ class GatedNetwork(nn.Module):
         """Map rows ``x (n, D)`` at log noise ``log_s``, () or (n, 1), to rows (n, D)."""
         phase = log_s.reshape(-1, 1) * self.frequencies
         e = torch.cat([phase.sin(), phase.cos()], -1)
-        h = self.encode(torch.cat([x, e.expand(len(x), -1)], -1))
+        linear, a, b = self.encode(torch.cat([x, e.expand(len(x), -1)], -1)).chunk(3, -1)
+        h = linear + nn.functional.silu(a) * b
         for block in self.blocks:
             h = block(h, e)
         return self.decode(_rms_norm(h))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABCMeta, abstractmethod
+from dataclasses import replace
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
-from torch import Tensor
+from torch import Tensor, nn
 
 from alignlearn._arrays import Scaling, make_generator, row_chunks
-from alignlearn.flow import Denoiser, Flow, Trajectory
+from alignlearn.flow import Denoiser, Flow, Trajectory, denoiser_field
 from alignlearn.gaussian import Gaussian
 from alignlearn.schedules import VarianceExploding
 from alignlearn.solvers import ExponentialMidpoint, Solver
@@ -170,8 +172,9 @@ class GenerativeModel(DensityMixin, BaseEstimator, metaclass=ABCMeta):
         -------
         log_density : ndarray of shape (n_samples,)
         """
-        x = self.encode(X)
+        x, denoise = self.encode(X).double(), self._precise_denoiser()
         flow = self.flow(n_steps=24)
+        flow = replace(flow, field=denoiser_field(denoise, flow.solver.schedule))
         D, s_max = self.n_features_in_, self.noise_range_[1]
         bytes_per_row = self._bytes_per_column() * min(D, ALL_COLUMNS)
         values = []
@@ -181,15 +184,20 @@ class GenerativeModel(DensityMixin, BaseEstimator, metaclass=ABCMeta):
             if D <= ALL_COLUMNS:
                 volume = log_volume(flow, trajectory)
             else:
-                volume = self._estimated_log_volume(trajectory, flow.n_steps)
+                volume = self._estimated_log_volume(denoise, trajectory)
             log_p = self.gaussian_.log_density(trajectory.states[0], s_max)
             values.append((log_p - volume).cpu().numpy())
         return np.concatenate(values) - D * self.scaling_.log_unit
 
-    def _estimated_log_volume(self, trajectory: Trajectory, n_steps: int) -> Tensor:
+    def _precise_denoiser(self) -> Denoiser:
+        """The denoiser in float64: in float32 a density depends on the batch in its sixth digit."""
+        denoise = self.denoiser()
+        return copy.deepcopy(denoise).double() if isinstance(denoise, nn.Module) else denoise
+
+    def _estimated_log_volume(self, denoise: Denoiser, trajectory: Trajectory) -> Tensor:
         """Trapezoidal ``-int (D - tr dDen/dy) d log s`` along the trajectory, (n,)."""
-        denoise, (s_min, s_max) = self.denoiser(), self.noise_range_
-        x = trajectory.states[-1]
+        s_min, s_max = self.noise_range_
+        x, n_steps = trajectory.states[-1], len(trajectory.states) - 1
         probes = random_frame(x, ALL_COLUMNS // 2, torch.Generator().manual_seed(0))
         log_s = torch.linspace(np.log(s_max), np.log(s_min), n_steps + 1, dtype=torch.float64)
         rates = [

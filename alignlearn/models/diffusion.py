@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from alignlearn._arrays import make_generator, resolve_device
 from alignlearn._callbacks import CallbackSupportMixin, with_callbacks
 from alignlearn.flow import Denoiser
-from alignlearn.models.base import GenerativeModel
+from alignlearn.models.base import GenerativeModel, check_noise_range
 from alignlearn.networks import GatedNetwork
 from alignlearn.training import HeldOutLoss, evaluation_interval, train_denoiser
 
@@ -222,13 +222,7 @@ class Diffusion(CallbackSupportMixin, GenerativeModel):
             raise ValueError(
                 f"network must be a torch.nn.Module or None, got {type(self.network).__name__}."
             )
-        low, high = self.window
-        s_max = 5.0 if self.s_max is None else self.s_max
-        if not self.s_min <= low < high <= s_max:
-            raise ValueError(
-                f"window must lie within the noise range [{self.s_min}, {s_max}] in ascending "
-                f"order, got {self.window!r}."
-            )
+        check_noise_range(self.s_min, 5.0 if self.s_max is None else self.s_max, self.window)
 
 
 def default_width(n_samples: int, n_features: int) -> int:

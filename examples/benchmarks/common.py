@@ -132,7 +132,7 @@ def fit_timed(manifold: LyapunovManifold, X: np.ndarray, seed: int) -> tuple:
 
 
 def frame_at(m: LyapunovManifold, X: np.ndarray) -> LyapunovFrame:
-    """Vectors and exponents of one computation: `tangent_space` and `lyapunov_exponents` at once."""
+    """Vectors and exponents at once, where the public methods would compute them twice."""
     return m._frames(X)
 
 
@@ -289,7 +289,7 @@ class Job:
 
 
 class Store:
-    """Results of one script, a JSON object per line; a killed run loses nothing but its last job."""
+    """Results of one script, a JSON object per line; a killed run loses only its running jobs."""
 
     def __init__(self, script: str, folder: Path | str = RESULTS) -> None:
         self.script = script
@@ -402,7 +402,9 @@ def parse_args(description: str, cases: Iterable[str], n_seeds: int, argv=None):
     """Command line shared by the scripts; `manifold` holds the estimator that is measured."""
     cases = list(cases)
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--workers", type=int, default=2, help="processes, 2 // workers threads each")
+    parser.add_argument(
+        "--workers", type=int, default=2, help="processes, with 2 // workers threads each"
+    )
     parser.add_argument("--seeds", type=int, default=n_seeds, help="number of seeds")
     parser.add_argument("--cases", nargs="+", choices=cases, default=cases)
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the .jsonl files")

@@ -78,7 +78,7 @@ def sweep_vectors(m, x: torch.Tensor, options: dict, d: int, seed: int) -> np.nd
 
 def measure(job: Job) -> dict:
     """Error, share of right dimensions and seconds of every variant on one fitted model."""
-    n_points = min(job.options.get("n_points", N_POINTS), job.case.n)
+    n_points = min(N_POINTS, job.case.n)
     sample = job.case.sample(job.seed)
     m, result = fit_timed(job.manifold, sample.points, job.seed)
     rows = np.sort(np.random.default_rng(job.seed).permutation(job.case.n)[:n_points])
@@ -89,7 +89,8 @@ def measure(job: Job) -> dict:
     def note(options, vectors, start, right=None):
         seconds = time.perf_counter() - start
         error = job.case.error(vectors[..., :d], truth)
-        result["variants"].append({**options, "error": error, "right": right, "seconds": seconds})
+        outcome = {"error": error, "right": right, "seconds": seconds, "n": n_points}
+        result["variants"].append({**options, **outcome})
 
     for options in [{"process": "default"}, *variants(m.model_.noise_range_[1])]:
         start = time.perf_counter()

@@ -19,14 +19,16 @@ from statistics import median
 
 import numpy as np
 import torch
-from common import Case, Job, Store, clone, make_random_manifold, parse_args, run_jobs
+from common import Case, Job, Store, parse_args, run_jobs
+from sklearn.base import clone
 
 from alignlearn import LyapunovManifold
 from alignlearn._arrays import row_chunks
+from alignlearn.datasets import make_random_manifold
 from alignlearn.models import Diffusion
 from alignlearn.tangent import ALL_COLUMNS, pull_back, push_forward, random_frame
 
-# (rows n, features D, columns asked for); up to D = 128 all D columns are carried whatever is asked.
+# (rows n, features D, columns asked for); up to D = 128 all D columns are carried in any case.
 GRID = {
     "n": [(250, 20, 20), (1000, 20, 20), (4000, 20, 20)],
     "D": [(1000, 3, 3), (1000, 20, 20), (1000, 50, 50), (1000, 100, 100)],
@@ -100,6 +102,7 @@ def measure_here(
         "n": n,
         "D": D,
         "columns": carried,
+        "threads": threads,
         "width": max(p.shape[0] for p in m.model_.denoiser_.parameters()),
         "n_paths": m.n_paths,
         "n_steps": m.n_steps,

@@ -30,14 +30,14 @@ from common import (
 
 def measure(job: Job) -> dict:
     """Errors in degrees and shares of right dimensions, at training and at fresh points."""
-    n_query = job.options.get("n_query", N_QUERY)
+    n_query = min(N_QUERY, job.case.n)
     train, fresh = job.case.sample(job.seed), job.case.fresh(job.seed, n_query)
     m, result = fit_timed(job.manifold, train.points, job.seed)
     rows = np.sort(np.random.default_rng(job.seed).permutation(job.case.n)[:n_query])
     truths = {"train": job.case.truth(train)[rows], "fresh": job.case.truth(fresh)}
     queries = {"train": train.points[rows], "fresh": fresh.points}
     d = result["d"] = train.dimension
-    result["D"] = train.points.shape[1]
+    result |= {"D": train.points.shape[1], "n_query": n_query}
     for name, X in queries.items():
 
         def error(vectors, truth=truths[name]):
@@ -48,9 +48,7 @@ def measure(job: Job) -> dict:
         frame_s, start = time.perf_counter() - start, time.perf_counter()
         pca = {k: error(E) for k, E in local_pca_tangents(train.points, X, d).items()}
         pca_s, start = time.perf_counter() - start, time.perf_counter()
-        jacobian = {
-            s: error(jacobian_tangents(m.model_, X, d, s)) for s in scales_of(m.model_)
-        }
+        jacobian = {s: error(jacobian_tangents(m.model_, X, d, s)) for s in scales_of(m.model_)}
         result[name] = {
             "lyapunov": error(frame.vectors[..., :d]),
             "right": share_right(frame, d),

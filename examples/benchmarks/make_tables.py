@@ -1,0 +1,365 @@
+"""Turn the results into the tables of docs/benchmarks.md, between their markers. Run
+
+python examples/benchmarks/make_tables.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+from common import CASES, RESULTS, ROOT, Store
+
+PAGE = ROOT / "docs" / "benchmarks.md"
+POINTS = {"train": "training", "fresh": "fresh"}
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def number(x: float, digits: int = 3) -> str:
+    """Significant digits, no exponent: 0.973, 4.58, 12.1, 104."""
+    if not np.isfinite(x):
+        return "-"
+    decimals = 0 if x == 0 else max(0, digits - 1 - int(np.floor(np.log10(abs(x)))))
+    return f"{x:.{min(decimals, 3)}f}"
+
+
+def spread(values: list[float], worst: Callable = max) -> str:
+    """Median over seeds, the worst seed in brackets."""
+    return f"{number(median(values))} ({number(worst(values))})"
+
+
+def percent(values: list[float]) -> str:
+    """Median share over seeds, the worst seed in brackets."""
+    return f"{100 * median(values):.1f} % ({100 * min(values):.1f} %)"
+
+
+def provenance(records: list[dict]) -> str:
+    """One line under a table: seeds, threads, machine, versions, and what to beware of."""
+    seeds = sorted({record["seed"] for record in records})
+    machines = sorted(
+        {
+            "{cpu}, {cores} cores, Python {python}, torch {torch}, scikit-learn {sklearn}".format(
+                **record["machine"]
+            )
+            for record in records
+        }
+    )
+    codes = sorted({record["code"] for record in records})
+    dates = sorted(record["date"][:10] for record in records)
+    threads = sorted({record["result"].get("threads", record["threads"]) for record in records})
+    loads = [record["load"] for record in records]
+    parts = [
+        f"{len(records)} runs, seeds {', '.join(map(str, seeds))}",
+        f"{'/'.join(map(str, threads))} thread(s) each",
+        "; ".join(machines),
+        f"load average {min(loads):.1f} - {max(loads):.1f}",
+        f"{dates[0]} to {dates[-1]}" if dates[0] != dates[-1] else dates[0],
+        f"library code {', '.join(codes)}",
+    ]
+    if len(codes) > 1:
+        parts.append("**the rows come from different versions of the code**")
+    return "<small>" + "; ".join(parts) + ".</small>"
+
+
+def by_case(records: list[dict]) -> dict[str, list[dict]]:
+    """Records of each case, cases in the order of `CASES`, seeds ascending."""
+    names = [*CASES, *sorted({r["case"] for r in records} - set(CASES))]
+    groups = {name: [r for r in records if r["case"] == name] for name in names}
+    return {name: sorted(group, key=lambda r: r["seed"]) for name, group in groups.items() if group}
+
+
+def best(sweep: dict[str, float]) -> tuple[str, float]:
+    """Best setting of a baseline in hindsight, and its error."""
+    setting = min(sweep, key=sweep.get)
+    return setting, sweep[setting]
+
+
+def _settings_used(settings: list[str]) -> str:
+    values = sorted(set(settings), key=float)
+    return values[0] if len(values) == 1 else f"{values[0]} - {values[-1]}"
+
+
+def tangent_table(records: list[dict]) -> str:
+    """Errors of the default against each baseline at its best setting."""
+    rows = []
+    for group in by_case(records).values():
+        for points, label in POINTS.items():
+            ours = [r["result"][points]["lyapunov"] for r in group]
+            baselines = []
+            for name in ("local_pca", "jacobian"):
+                found = [best(r["result"][points][name]) for r in group]
+                baselines.append(([e for _, e in found], _settings_used([s for s, _ in found])))
+            won = sum(
+                all(error < errors[i] for errors, _ in baselines) for i, error in enumerate(ours)
+            )
+            cells = [f"{spread(errors)}, {used}" for errors, used in baselines]
+            title = group[0]["title"] if points == "train" else ""
+            rows.append([title, label, f"**{spread(ours)}**", *cells, f"{won} of {len(ours)}"])
+    header = [
+        "data",
+        "points",
+        "Lyapunov vectors, defaults",
+        "local PCA, best k",
+        "score Jacobian, best s",
+        "seeds at which ours is best",
+    ]
+    return table(header, rows)
+
+
+def dimension_table(records: list[dict]) -> str:
+    """Intrinsic dimension of the sample and at points."""
+    rows = []
+    for group in by_case(records).values():
+        d = group[0]["result"]["d"]
+        found = [r["result"]["dimension"] for r in group]
+        rows.append(
+            [
+                group[0]["title"],
+                d,
+                f"{sum(x == d for x in found)} of {len(found)}"
+                + ("" if all(x == d for x in found) else f" (found {sorted(set(found))})"),
+                *(percent([r["result"][points]["right"] for r in group]) for points in POINTS),
+            ]
+        )
+    header = ["data", "d", "`dimension_` right", "training points right", "fresh points right"]
+    return table(header, rows)
+
+
+def training_table(records: list[dict]) -> str:
+    """How far the models were trained, and how long everything took."""
+    rows = []
+    for group in by_case(records).values():
+        results = [r["result"] for r in group]
+        frame = [1e3 * x["fresh"]["frame_s"] / x["n_query"] for x in results]
+        rows.append(
+            [
+                group[0]["title"],
+                group[0]["settings"]["data"]["n"],
+                number(results[0].get("n_parameters", float("nan")) / 1e3),
+                _settings_used([str(x["steps"]) for x in results]),
+                _settings_used([str(x["best_step"]) for x in results]),
+                spread([x["held_out_loss"] for x in results]),
+                spread([x["fit_s"] for x in results]),
+                spread([x["fit_cpu_s"] for x in results]),
+                spread(frame),
+                max((len(x["warnings"]) for x in results), default=0) or "",
+            ]
+        )
+    header = [
+        "data",
+        "n",
+        "weights / 1000",
+        "steps taken",
+        "step kept",
+        "held-out loss",
+        "fit, wall s",
+        "fit, CPU s",
+        "frame, ms a point",
+        "warnings",
+    ]
+    return table(header, rows)
+
+
+def _sweep_table(records: list[dict], name: str, symbol: str) -> str:
+    settings = sorted({s for r in records for s in r["result"]["train"][name]}, key=float)
+    rows = []
+    for group in by_case(records).values():
+        for points, label in POINTS.items():
+            cells = []
+            for setting in settings:
+                values = [r["result"][points][name].get(setting) for r in group]
+                values = [value for value in values if value is not None]
+                cells.append(number(median(values)) if values else "")
+            rows.append([group[0]["title"] if points == "train" else "", label, *cells])
+    return table(["data", "points", *(f"{symbol} = {s}" for s in settings)], rows)
+
+
+def local_pca_table(records: list[dict]) -> str:
+    """Local PCA at every k."""
+    return _sweep_table(records, "local_pca", "k")
+
+
+def jacobian_table(records: list[dict]) -> str:
+    """The score Jacobian at every scale."""
+    return _sweep_table(records, "jacobian", "s")
+
+
+def _variant_name(options: dict) -> str:
+    if "s" in options:
+        return f"{options['process']}, s = {options['s']:g}"
+    if "s_min" not in options:
+        return options["process"]
+    return f"{options['process']}; {options['s_min']:g}, {options['ratio']}"
+
+
+def _by_variant(records: list[dict]) -> tuple[dict, dict[str, dict[str, list[dict]]]]:
+    cases = by_case(records)
+    variants: dict[str, dict[str, list[dict]]] = {}
+    for case, group in cases.items():
+        for record in group:
+            for options in record["result"]["variants"]:
+                variants.setdefault(_variant_name(options), {}).setdefault(case, []).append(options)
+    return cases, variants
+
+
+def extraction_table(records: list[dict]) -> str:
+    """Mean error of every frame on the same models; regret is the mean ratio to the best frame."""
+    cases, variants = _by_variant(records)
+    errors = {
+        name: {c: float(np.mean([v["error"] for v in found[c]])) for c in cases if c in found}
+        for name, found in variants.items()
+    }
+    lowest = {c: min(row[c] for row in errors.values() if c in row) for c in cases}
+    rows = []
+    for name, row in errors.items():
+        regret = float(np.exp(np.mean([np.log(row[c] / lowest[c]) for c in row])))
+        ms = [1e3 * np.mean([v["seconds"] / v["n"] for v in variants[name][c]]) for c in row]
+        cells = [number(row[c]) if c in row else "" for c in cases]
+        cells = [
+            f"**{x}**" if c in row and row[c] == lowest[c] else x
+            for c, x in zip(cases, cells, strict=True)
+        ]
+        rows.append((regret, [name, *cells, number(regret), number(float(np.max(ms)))]))
+    titles = [group[0]["title"] for group in cases.values()]
+    header = ["frame; s_min, s_max / s_min", *titles, "regret", "ms a point, slowest data"]
+    return table(header, [cells for _, cells in sorted(rows, key=lambda row: row[0])])
+
+
+def extraction_dimension_table(records: list[dict]) -> str:
+    """Share of points with the right dimension, for the frames that have exponents."""
+    cases, variants = _by_variant(records)
+    rows = []
+    for name, found in variants.items():
+        if any(v["right"] is None for group in found.values() for v in group):
+            continue
+        shares = {c: float(np.mean([v["right"] for v in found[c]])) for c in cases if c in found}
+        cells = [f"{100 * shares[c]:.1f}" if c in shares else "" for c in cases]
+        mean = float(np.mean(list(shares.values())))
+        rows.append((-mean, [name, *cells, f"{100 * mean:.1f}"]))
+    titles = [group[0]["title"] for group in cases.values()]
+    header = ["frame; s_min, s_max / s_min", *titles, "mean"]
+    return table(header, [cells for _, cells in sorted(rows, key=lambda row: row[0])])
+
+
+def frame_cost_table(records: list[dict]) -> str:
+    """Cost per column, time and memory of frames."""
+    results = sorted((r["result"] for r in records), key=lambda x: (x["D"], x["n"], x["columns"]))
+    rows = [
+        [
+            x["n"],
+            x["D"],
+            x["columns"],
+            x["width"],
+            number(x["forward_ms"]),
+            f"**{number(x['pull_per_column'])}**",
+            number(x["push_per_column"]),
+            number(x["frame_s"]),
+            number(1e3 * x["frame_s"] / x["n"] / x["columns"]),
+            number(x["frame_mb"]),
+        ]
+        for x in results
+    ]
+    header = [
+        "n",
+        "D",
+        "columns carried",
+        "widest layer",
+        "forward pass, ms",
+        "adjoint column / forward",
+        "forward-mode column / forward",
+        "whole frame, s",
+        "ms a point and column",
+        "extra memory, MB",
+    ]
+    return table(header, rows)
+
+
+def networks_table(records: list[dict]) -> str:
+    """The networks side by side."""
+    rows = []
+    for group in by_case(records).values():
+        options = sorted({tuple(r["options"].values()) for r in group}, key=lambda o: (o[0], -o[1]))
+        for network, rate in options:
+            found = [r["result"] for r in group if tuple(r["options"].values()) == (network, rate)]
+            d = group[0]["title"]
+            rows.append(
+                [
+                    d,
+                    network,
+                    f"{rate:g}",
+                    number(found[0].get("n_parameters", float("nan")) / 1e3),
+                    spread([x["held_out_loss"] for x in found]),
+                    spread([x["lyapunov"] for x in found]),
+                    percent([x["right"] for x in found]),
+                    spread([x["fit_s"] for x in found]),
+                ]
+            )
+    header = [
+        "data",
+        "network",
+        "learning rate",
+        "weights / 1000",
+        "held-out loss",
+        "tangent error, degrees",
+        "points with the right d",
+        "fit, s",
+    ]
+    return table(header, rows)
+
+
+TABLES: dict[str, tuple[str, Callable[[list[dict]], str]]] = {
+    "tangents": ("tangents", tangent_table),
+    "dimension": ("tangents", dimension_table),
+    "training": ("tangents", training_table),
+    "local-pca": ("tangents", local_pca_table),
+    "jacobian": ("tangents", jacobian_table),
+    "extraction": ("extraction", extraction_table),
+    "extraction-dimension": ("extraction", extraction_dimension_table),
+    "frame-cost": ("frame_cost", frame_cost_table),
+    "networks": ("networks", networks_table),
+}
+
+
+def make_table(name: str, results: Path = RESULTS) -> str:
+    """Markdown of one table with its provenance."""
+    script, build = TABLES[name]
+    records = Store(script, results).latest()
+    if not records:
+        return "*Not run yet.*"
+    return f"{build(records)}\n\n{provenance(records)}"
+
+
+def fill(text: str, results: Path = RESULTS) -> str:
+    """Put every table between its markers in a page."""
+
+    def insert(match: re.Match) -> str:
+        name = match["name"]
+        if name not in TABLES:
+            raise ValueError(f"no table {name!r}, expected one of {', '.join(TABLES)}.")
+        return f"<!-- table:{name} -->\n\n{make_table(name, results)}\n\n<!-- /table -->"
+
+    pattern = r"<!-- table:(?P<name>[\w-]+) -->.*?<!-- /table -->"
+    return re.sub(pattern, insert, text, flags=re.DOTALL)
+
+
+def main(argv=None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--page", type=Path, default=PAGE)
+    args = parser.parse_args(argv)
+    args.page.write_text(fill(args.page.read_text(), args.results))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

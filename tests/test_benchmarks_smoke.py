@@ -1,0 +1,178 @@
+"""The benchmark scripts run on tiny data, resume after a kill, and end in tables."""
+
+import json
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from alignlearn import LyapunovManifold
+from alignlearn.datasets import make_random_manifold, make_sphere, make_torus
+from alignlearn.metrics import tangent_error
+from alignlearn.models import Diffusion, GaussianModel
+
+FOLDER = Path(__file__).resolve().parents[1] / "examples" / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def scripts(monkeypatch):
+    """The scripts are no package: they import each other by name, from their own folder."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    yield
+    names = ("common", "tangents", "extraction", "frame_cost", "networks", "make_tables", "all")
+    for name in names:
+        sys.modules.pop(name, None)
+
+
+def tiny(common, **model):
+    case = common.Case("tiny", "torus, tiny", make_torus, 120, 0.05, is_torus=True)
+    model = {"max_iter": 3, "width": 8, "n_blocks": 1, "batch_size": 32} | model
+    manifold = LyapunovManifold(model=Diffusion(**model), n_steps=2, n_paths=1, n_reference=10)
+    return common.Job(case, 0, manifold)
+
+
+def test_local_pca_finds_a_plane_at_every_size():
+    import common
+
+    rng = np.random.default_rng(0)
+    basis = np.linalg.qr(rng.standard_normal((6, 2))).Q
+    X = rng.standard_normal((50, 2)) @ basis.T
+    tangents = common.local_pca_tangents(X, X[:7], 2, sizes=(2, 3, 5, 20, 80))
+    assert sorted(tangents) == [3, 5, 20]  # more than d neighbours, at most n
+    for vectors in tangents.values():
+        np.testing.assert_allclose(tangent_error(vectors, basis), 0, atol=1e-5)
+
+
+@pytest.mark.parametrize("n_draws", [0, 2])
+def test_jacobian_of_a_gaussian_model_finds_its_principal_axes(n_draws):
+    import common
+
+    X = np.random.default_rng(0).standard_normal((300, 4)) * [3, 2, 0.1, 0.1]
+    model = GaussianModel().fit(X)
+    vectors = common.jacobian_tangents(model, X[:5], 2, 0.1, n_draws=n_draws)
+    axes = np.linalg.svd(X - X.mean(0)).Vh[:2].T
+    np.testing.assert_allclose(tangent_error(vectors, axes), 0, atol=1e-3)
+
+
+def test_cases_draw_fresh_points_of_the_same_manifold():
+    import common
+
+    case = common.Case("c", "c", partial(make_random_manifold, dim=1, n_features=3), 4000)
+    train, fresh = case.sample(3).points, case.fresh(3, 20).points
+    distance = np.linalg.norm(fresh[:, None] - train[None], axis=-1).min(1)
+    assert 0 < distance.max() < 0.05
+
+
+def test_settings_ignore_the_seed_and_see_the_model():
+    import common
+
+    job = tiny(common)
+    other_seed = common.Job(job.case, 0, LyapunovManifold(**job.manifold.get_params(deep=False)))
+    other_seed.manifold.set_params(random_state=5)
+    assert job.key("x") == other_seed.key("x")
+    assert job.key("x") != tiny(common, max_iter=4).key("x")
+    default = LyapunovManifold(), LyapunovManifold(model=Diffusion())
+    assert common.settings_of(default[0]) == common.settings_of(default[1])
+
+
+def test_killed_run_resumes_and_failed_jobs_run_again(tmp_path, capsys):
+    import common
+
+    job = tiny(common)
+    jobs = [common.Job(job.case, seed, job.manifold) for seed in range(3)]
+    store, calls = common.Store("x", tmp_path), []
+
+    def measure(job):
+        calls.append(job.seed)
+        if job.seed == 1 and calls.count(1) == 1:
+            raise ValueError("no luck")
+        return {"value": job.seed}
+
+    assert common.run_jobs(measure, jobs, store, workers=1) == 1
+    assert "no luck" in capsys.readouterr().err
+    with store.path.open("a") as file:
+        file.write('{"key": "cut sho')  # killed while it wrote
+    assert common.run_jobs(measure, jobs, store, workers=1) == 0
+    assert common.run_jobs(measure, jobs, store, workers=1) == 0
+    assert calls == [0, 1, 2, 1]
+    assert sorted(record["result"]["value"] for record in store.records()) == [0, 1, 2]
+
+
+def test_only_the_newest_settings_enter_a_table(tmp_path):
+    import common
+
+    store = common.Store("x", tmp_path)
+    old, new = tiny(common), tiny(common, max_iter=4)
+    for seed in (0, 1):
+        common.run_jobs(lambda job: {}, [common.Job(old.case, seed, old.manifold)], store)
+    common.run_jobs(lambda job: {}, [new], store, workers=1)
+    assert [record["key"] for record in store.latest()] == [new.key("x")]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_every_script_measures_and_makes_its_tables(tmp_path):
+    import common
+    import extraction
+    import frame_cost
+    import make_tables
+    import networks
+    import tangents
+
+    job = tiny(common)
+    extraction.N_POINTS = 20
+    for script in (tangents, extraction):
+        store = common.Store(script.__name__, tmp_path)
+        assert common.run_jobs(script.measure, [job], store, workers=1) == 0
+    sphere = common.Case("s", "S^2", partial(make_sphere, dim=2), 120)
+    jobs = networks.make_jobs([sphere], [0], job.manifold.model)
+    assert len(jobs) == 5
+    for some in jobs[:2]:
+        some.manifold.set_params(n_steps=2, n_paths=1, n_reference=10)
+    store = common.Store("networks", tmp_path)
+    assert common.run_jobs(networks.measure, jobs[:2], store, workers=1) == 0
+    common.Store("frame_cost", tmp_path).append(
+        {
+            **store.records()[0],
+            "result": frame_cost.measure_here(20, 3, 3, n_train=60, repeats=1),
+        }
+    )
+    page = "".join(f"<!-- table:{name} -->old<!-- /table -->\n" for name in make_tables.TABLES)
+    filled = make_tables.fill(page, tmp_path)
+    assert "old" not in filled and "Not run" not in filled
+    assert "| torus, tiny | training |" in filled
+    assert make_tables.fill(filled, tmp_path) == filled
+    empty = make_tables.fill(page, tmp_path / "nowhere")
+    assert empty.count("Not run yet") == len(make_tables.TABLES)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("D", [3, 50])
+def test_plain_network_has_the_weights_of_the_gated_one(D, normalize):
+    import networks
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    gated = networks.GatedNetwork(D, width=64, n_blocks=3, generator=generator)
+    plain = networks.PlainNetwork(D, width=64, n_blocks=3, normalize=normalize, seed=0)
+    n_gated, n_plain = (sum(p.numel() for p in net.parameters()) for net in (gated, plain))
+    assert abs(n_plain / n_gated - 1) < 0.01
+    assert plain(torch.zeros(4, D), torch.zeros(())).shape == (4, D)
+
+
+def test_page_has_the_markers_of_every_table():
+    import make_tables
+
+    text = make_tables.PAGE.read_text()
+    for name in make_tables.TABLES:
+        assert f"<!-- table:{name} -->" in text
+
+
+def test_records_are_plain_json(tmp_path):
+    import common
+
+    store = common.Store("x", tmp_path)
+    common.run_jobs(lambda job: {"a": 1.5}, [tiny(common)], store, workers=1)
+    record = json.loads(store.path.read_text())
+    assert {"script", "case", "seed", "settings", "code", "machine", "date", "load"} <= set(record)
