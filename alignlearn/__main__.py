@@ -258,7 +258,7 @@ def _draw_digits(manifold, X: np.ndarray, folder: Path, random_state: int) -> li
     moves.figure_.supxlabel(
         f"Every step is {1.5 * near:.0f} grey levels long (over all 64 pixels); a digit and its "
         f"nearest neighbour are {near:.0f} apart.\n"
-        "The first vectors reshape the strokes, later ones break them, vector 50 lights pixels "
+        "What to compare: the first vectors should reshape the strokes, late ones light pixels "
         "that digits leave dark.",
         fontsize=10,
     )

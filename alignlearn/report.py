@@ -299,7 +299,7 @@ class GeometryReport:
 
     def _headline(self) -> str:
         d, D = self.estimate.dimension, self.n_features
-        low, middle, high = self.pointwise_quartiles
+        low, _, high = self.pointwise_quartiles
         lines = [f"{self.n_samples} rows, {D} features. Intrinsic dimension: {d}"]
         if not self.estimate.resolved:
             lines[0] += "  (not resolved)"
@@ -309,9 +309,9 @@ class GeometryReport:
             )
             return "\n".join(lines)
         lines += _wrap(
-            f"Around a point the data vary in about {d} directions. {self.estimate.confidence:.0%}"
-            f" of {self.n_points} points say exactly {d}; half of them say {low:.0f} to {high:.0f},"
-            f" the median is {middle:.0f}."
+            f"At the finest scale looked at, the data vary in about {d} direction{'s' * (d > 1)}. "
+            f"{self.estimate.confidence:.0%} of {self.n_points} points say exactly {d}; half of "
+            f"them say {low:.0f} to {high:.0f}."
         )
         if self.estimate.confidence < 0.5:
             lines += _wrap("The points do not agree on one number: take the range, not the number.")
@@ -323,7 +323,7 @@ class GeometryReport:
         shown = range(max(1, d - 2), min(len(median), d + 3) + 1)
         shown = [*shown, len(median)] if len(median) > shown[-1] else list(shown)
         names = [f"{i}" for i in shown]
-        rates = [f"{median[i - 1] + 0.0:.2f}" for i in shown]
+        rates = [f"{round(median[i - 1], 2) + 0.0:.2f}" for i in shown]
         low, high = self.window
         lines = _wrap(
             "Lyapunov exponents: how fast an error in a direction dies while the model turns noise "
@@ -335,7 +335,10 @@ class GeometryReport:
         for label, cells in [("direction", names), ("median exponent", rates)]:
             body = "".join(f"{cell:>7} {m}" for cell, m in zip(cells, mark, strict=True))
             lines.append(f"  {label:<16}{body}".rstrip())
-        text = f"The bar is the gap: {self.estimate.gap:.2f} on average."
+        text = (
+            "The bar is the largest gap on a logarithmic scale of exponents: "
+            f"{self.estimate.gap:.2f} where 1 is the way from 0 to -1."
+        )
         if np.isfinite(self.thickness):
             text += f" Typical reach of the data off those directions: {self.thickness:.2g}."
         return "\n".join(lines + (_wrap(text) if d < len(median) else []))
@@ -344,7 +347,7 @@ class GeometryReport:
         """Dimension by scale."""
         windows = [f"{s.window[0]:.2g} - {s.window[1]:.2g}" for s in self.scales]
         counts = [f"{s.dimension:.1f}" for s in self.scales]
-        lines = ["Directions along the data, by scale (the closer one looks, the more there are)"]
+        lines = ["Directions along the data, by scale (a direction half alive counts half)"]
         for name, cells in [("noise per feature", windows), ("directions", counts)]:
             lines.append(f"  {name:<18}" + "".join(f"{cell:>16}" for cell in cells))
         return "\n".join(lines)

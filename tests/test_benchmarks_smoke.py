@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from alignlearn import LyapunovManifold
 from alignlearn.datasets import make_random_manifold, make_sphere, make_torus
@@ -20,7 +21,9 @@ FOLDER = Path(__file__).resolve().parents[1] / "examples" / "benchmarks"
 def scripts(monkeypatch):
     """The scripts are no package: they import each other by name, from their own folder."""
     monkeypatch.syspath_prepend(str(FOLDER))
+    n_threads = torch.get_num_threads()
     yield
+    torch.set_num_threads(n_threads)
     names = ("common", "tangents", "extraction", "frame_cost", "networks", "make_tables", "all")
     for name in names:
         sys.modules.pop(name, None)
@@ -121,7 +124,8 @@ def test_every_script_measures_and_makes_its_tables(tmp_path):
     import tangents
 
     job = tiny(common)
-    extraction.N_POINTS = 20
+    common.N_CORES = 1  # short calls are slower with two threads
+    extraction.N_POINTS, extraction.N_PATHS, extraction.STEPS_PER_DECADE = 10, (1, 4), 2
     for script in (tangents, extraction):
         store = common.Store(script.__name__, tmp_path)
         assert common.run_jobs(script.measure, [job], store, workers=1) == 0
@@ -151,7 +155,6 @@ def test_every_script_measures_and_makes_its_tables(tmp_path):
 @pytest.mark.parametrize("D", [3, 50])
 def test_plain_network_has_the_weights_of_the_gated_one(D, normalize):
     import networks
-    import torch
 
     generator = torch.Generator().manual_seed(0)
     gated = networks.GatedNetwork(D, width=64, n_blocks=3, generator=generator)

@@ -24,6 +24,7 @@ from alignlearn.networks import GatedNetwork
 from alignlearn.solvers import RungeKutta4, Solver
 from alignlearn.tangent import (
     ALL_COLUMNS,
+    divergence,
     log_volume,
     lyapunov_frame,
     pull_back,
@@ -92,6 +93,18 @@ def test_lifted_step_does_not_track_gradients(make_solver, points):
     assert not push_forward(step, points, E).requires_grad
     assert not pull_back(step, points, E).requires_grad
     FIELDS["network"].requires_grad_(False)
+
+
+@every_field
+def test_divergence_is_the_trace_of_the_dense_jacobian(denoise, points):
+    def field(y):
+        return denoise(y, torch.tensor(0.5, dtype=torch.float64))
+
+    trace = dense_jacobian(field, points).diagonal(dim1=-2, dim2=-1).sum(-1)
+    probes = torch.from_numpy(ortho_group.rvs(D, random_state=0))
+    torch.testing.assert_close(divergence(field, points, probes), trace)
+    halves = [divergence(field, points, probes[:, half]) for half in ([0, 1], [2, 3])]
+    torch.testing.assert_close((halves[0] + halves[1]) / 2, trace)
 
 
 # --- the whole flow ---------------------------------------------------------------------------
