@@ -49,8 +49,9 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
         ``ExponentialMidpoint(schedule)`` for the probability-flow ODE.
     n_steps : int, default=6
         Steps over the window.
-    n_paths : int, default=4
-        Frozen noise paths that are averaged, in antithetic pairs, for a stochastic solver.
+    n_paths : int, optional
+        Frozen noise paths that are averaged, in antithetic pairs, for a stochastic solver. Default
+        ``max(4, 64 / D)``: with few features there is little to average within a path.
     window : (s_min, s_max), optional
         Noise levels over which vectors are taken, in units of the data's standard deviation.
         Default: the model's own.
@@ -105,7 +106,7 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
         n_iter=1,
         solver=None,
         n_steps=6,
-        n_paths=4,
+        n_paths=None,
         window=None,
         n_reference=500,
         n_jobs=None,
@@ -178,13 +179,13 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
         return hasattr(self, "dimension_")
 
     def _check_params(self) -> None:
-        if self.n_components is not None:
-            check_scalar(self.n_components, "n_components", Integral, min_val=1)
+        for name in ("n_components", "n_paths"):
+            if getattr(self, name) is not None:
+                check_scalar(getattr(self, name), name, Integral, min_val=1)
         for name, low in [
             ("n_oversamples", 0),
             ("n_iter", 0),
             ("n_steps", 1),
-            ("n_paths", 1),
             ("n_reference", 1),
         ]:
             check_scalar(getattr(self, name), name, Integral, min_val=low)
@@ -260,9 +261,11 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
         with torch.no_grad():
             if isinstance(flow.solver, StochasticSolver):
                 # Antithetic pairs: what is linear in the noise cancels in the mean.
-                shape = ((self.n_paths + 1) // 2, flow.n_steps, 1, x.shape[1])
+                D = x.shape[1]
+                n_paths = max(4, 64 // D) if self.n_paths is None else self.n_paths
+                shape = ((n_paths + 1) // 2, flow.n_steps, 1, D)
                 half = torch.randn(shape, generator=generator, dtype=torch.float64).to(x)
-                noising = torch.cat([half, -half])[: self.n_paths]
+                noising = torch.stack([half, -half], 1).flatten(0, 1)[:n_paths]
                 trajectories = [flow.trajectory(x, z) for z in noising]
             else:
                 trajectories = [flow.trajectory(x)]

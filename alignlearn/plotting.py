@@ -278,7 +278,7 @@ class ImageGridDisplay:
         """
         if figure is None:
             height, width = np.max([m.shape for m in self.mosaics_.values()], axis=0)
-            figure = _new_figure((4.6 * len(self.images), 4.4 * height / width + 0.3))
+            figure = _new_figure((4.6 * len(self.images), 4.45 * height / width + 0.45))
             figure.get_layout_engine().set(wspace=0.06)
         self.figure_ = figure
         self.axes_ = figure.subplots(1, len(self.images), squeeze=False)[0]

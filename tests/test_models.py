@@ -84,7 +84,7 @@ def test_score_is_the_log_density_of_the_smoothed_data(learned):
 def test_score_in_many_dimensions_is_close_to_the_log_density(rng):
     """Beyond `ALL_COLUMNS` features the log determinant is estimated by random probes."""
     X = rng.standard_normal((300, 140)) * np.linspace(2.0, 0.5, 140)
-    model = GaussianModel(s_min=0.3).fit(X)
+    model = GaussianModel(s_min=0.3, window=(0.3, 1.0)).fit(X)
     smoothing = model.noise_range_[0] * np.exp(model.scaling_.log_unit)
     expected = gaussian_log_density(X[:5], X, smoothing)
     np.testing.assert_allclose(model.score_samples(X[:5]), expected, atol=0.1 * 140)

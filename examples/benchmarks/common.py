@@ -45,8 +45,30 @@ RESULTS = Path(__file__).resolve().parent / "results"
 N_CORES = 2  # the budget of every run: workers times threads
 N_QUERY = 500  # points at which frames are compared, seen and unseen
 
-# Sizes of local PCA; for each seed the best of them counts, chosen in hindsight with the truth.
-NEIGHBORS = (5, 7, 10, 14, 20, 28, 40, 56, 80, 112, 160, 224, 320, 448, 640)
+# Sizes of local PCA, half an octave apart up to the whole sample, so that the best is among them; for
+# each seed the best counts, chosen in hindsight with the truth.
+NEIGHBORS = (
+    5,
+    7,
+    10,
+    14,
+    20,
+    28,
+    40,
+    56,
+    80,
+    112,
+    160,
+    224,
+    320,
+    448,
+    640,
+    896,
+    1280,
+    1792,
+    2560,
+    3584,
+)
 
 # Noise levels of the one-time score Jacobian, in units of the data's standard deviation; as above.
 SCALES = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
@@ -152,17 +174,19 @@ def local_pca_tangents(
     -------
     tangents : dict of k to ndarray (n, D, d)
     """
-    sizes = [k for k in sizes if d < k <= len(X)]
-    order = NearestNeighbors(n_neighbors=max(sizes)).fit(X).kneighbors(queries)[1]
+    sizes = [k for k in sorted(sizes) if d < k <= len(X)]
+    order = NearestNeighbors(n_neighbors=sizes[-1]).fit(X).kneighbors(queries)[1]
+    n, D = queries.shape
+    first, second = np.zeros((n, 1, D)), np.zeros((n, D, D))  # moments about the query
     tangents = {}
-    for k in sizes:
-        neighbors = X[order[:, :k]]
-        centered = neighbors - neighbors.mean(axis=1, keepdims=True)
-        if k <= X.shape[1]:  # (n, k, D), fewer rows than columns
-            axes = np.linalg.svd(centered, full_matrices=False).Vh.swapaxes(1, 2)
-        else:
-            axes = np.linalg.eigh(centered.swapaxes(1, 2) @ centered).eigenvectors[..., ::-1]
-        tangents[k] = axes[..., :d]
+    for low, k in zip([0, *sizes], sizes, strict=False):
+        for i in range(0, n, 50):  # rows at a time: memory
+            rows = slice(i, i + 50)
+            more = X[order[rows, low:k]] - queries[rows, None]
+            first[rows] += more.sum(axis=1, keepdims=True)
+            second[rows] += more.swapaxes(1, 2) @ more
+        scatter = second - first.swapaxes(1, 2) @ first / k
+        tangents[k] = np.linalg.eigh(scatter).eigenvectors[..., ::-1][..., :d]
     return tangents
 
 
@@ -332,8 +356,9 @@ def group_of(record: dict) -> tuple:
     return record["case"], json.dumps(record["options"], sort_keys=True)
 
 
-def _run(measure: Callable[[Job], dict], job: Job, threads: int) -> tuple[Job, dict]:
+def _run(measure: Callable[[Job], dict], index: int, job: Job, threads: int) -> tuple[int, dict]:
     """One job with its share of threads; an error is returned, so that the others go on."""
+    code = code_version()  # of this process
     before = torch.get_num_threads()
     if before != threads:
         torch.set_num_threads(threads)
@@ -345,8 +370,8 @@ def _run(measure: Callable[[Job], dict], job: Job, threads: int) -> tuple[Job, d
     finally:
         if before != threads:
             torch.set_num_threads(before)
-    outcome |= {"wall_s": time.perf_counter() - start, "load": load, "threads": threads}
-    return job, outcome
+    seconds = time.perf_counter() - start
+    return index, outcome | {"wall_s": seconds, "load": load, "threads": threads, "code": code}
 
 
 def run_jobs(
@@ -365,14 +390,15 @@ def run_jobs(
     print(f"{store.script}: {len(todo)} of {len(jobs)} jobs to run", flush=True)
     if not todo:
         return 0
-    threads, code = max(1, N_CORES // workers), code_version()
+    threads = max(1, N_CORES // workers)
     with joblib.parallel_config("loky", inner_max_num_threads=threads):
         parallel = joblib.Parallel(
             n_jobs=workers, return_as="generator_unordered", batch_size=1, pre_dispatch="n_jobs"
         )
-        calls = (joblib.delayed(_run)(measure, job, threads) for job in todo)
+        calls = (joblib.delayed(_run)(measure, i, job, threads) for i, job in enumerate(todo))
         n_failed = 0
-        for count, (job, outcome) in enumerate(parallel(calls), start=1):
+        for count, (index, outcome) in enumerate(parallel(calls), start=1):
+            job = todo[index]
             head = f"[{count}/{len(todo)}] {job.label}: {outcome['wall_s']:.0f} s"
             if "error" in outcome:
                 n_failed += 1
@@ -389,7 +415,6 @@ def run_jobs(
                     "options": job.options,
                     "settings_hash": digest(job.settings),
                     "settings": job.settings,
-                    "code": code,
                     "machine": machine(),
                     "date": time.strftime("%Y-%m-%d %H:%M"),
                     **outcome,

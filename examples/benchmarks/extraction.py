@@ -53,7 +53,9 @@ def variants(whole: float) -> list[dict]:
             found.append({"process": "ODE", **window})
             # Over the whole run only the ends of the list: the paths are long.
             paths = (1, 8) if math.isinf(ratio) else N_PATHS
-            found += [{"process": f"SDE, {p} paths", "n_paths": p, **window} for p in paths]
+            found += [
+                {"process": f"SDE, {p} path{'s' * (p > 1)}", "n_paths": p, **window} for p in paths
+            ]
             if s_min == S_MIN[0] and ratio > 3:
                 found += [{"process": f"QR sweep, {kind}", **window} for kind in ("ODE", "SDE")]
     return found
