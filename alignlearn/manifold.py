@@ -24,8 +24,9 @@ from alignlearn.tangent import ALL_COLUMNS, LyapunovFrame, lyapunov_frame
 # A first normal exponent above this speaks of noise or too little training.
 _FAR_FROM_FLOOR = -0.25
 
-# Columns tried first when D is large and the dimension unknown; doubled until a gap shows.
-_FIRST_COLUMNS = 48
+# When D is large and the dimension unknown, columns are doubled until a gap shows at a few points;
+# not beyond a number that bounds time and memory.
+_FIRST_COLUMNS, _MAX_COLUMNS, _SEARCH_POINTS = 48, 512, 8
 
 
 class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
@@ -199,22 +200,28 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
                 raise ValueError(f"window must be 0 < s_min < s_max, got {self.window!r}.")
 
     def _measure(self, X: np.ndarray) -> None:
-        """Spectrum and dimension at the rows of X; columns are added until a gap shows."""
-        D = self.n_features_in_
-        self._n_columns = D
-        if D > ALL_COLUMNS:
-            wanted = _FIRST_COLUMNS if self.n_components is None else self.n_components + 1
-            self._n_columns = min(D, wanted)
-        while True:
-            exponents = self._frames(X).exponents
-            estimate = estimate_dimension(exponents)
-            beyond = not estimate.resolved or estimate.dimension > 0.75 * self._n_columns
-            if self._n_columns == D or self.n_components is not None or not beyond:
-                break
-            self._n_columns = min(D, 2 * self._n_columns)
+        """Spectrum and dimension at the rows of X."""
+        self._n_columns = self._columns_needed(X[:_SEARCH_POINTS])
+        exponents = self._frames(X).exponents
+        estimate = estimate_dimension(exponents)
         self.reference_exponents_, self.exponents_ = exponents, exponents.mean(axis=0)
         self.dimension_estimate_, self.dimension_ = estimate, estimate.dimension
         self._warn_if_unclear()
+
+    def _columns_needed(self, X: np.ndarray) -> int:
+        """All D columns up to `ALL_COLUMNS`; beyond, doubled until a gap shows well inside."""
+        D = self.n_features_in_
+        if D <= ALL_COLUMNS:
+            return D
+        if self.n_components is not None:
+            return min(D, self.n_components + 1)
+        n_columns = _FIRST_COLUMNS
+        while n_columns < min(D, _MAX_COLUMNS):
+            estimate = estimate_dimension(self._frames(X, n_columns).exponents)
+            if estimate.resolved and estimate.dimension <= 0.75 * n_columns:
+                break
+            n_columns = min(2 * n_columns, D, _MAX_COLUMNS)
+        return n_columns
 
     def _warn_if_unclear(self) -> None:
         """Warn with what to do where the spectrum does not speak for itself."""
@@ -291,6 +298,35 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
         )
         return LyapunovFrame(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
+    def lyapunov_frame(self, X, n_components=None) -> LyapunovFrame:
+        """Vectors and exponents at points at once, for the price of one of them.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        n_components : int, optional
+            Number k of vectors, default as many as `lyapunov_exponents` has.
+
+        Returns
+        -------
+        LyapunovFrame
+            Arrays ``points (n_samples, n_features)`` as given, ``vectors (n_samples, n_features,
+            k)`` and ``exponents (n_samples, k)``.
+
+        Raises
+        ------
+        ValueError
+            If `n_components` is not between 1 and the number of features.
+        """
+        check_is_fitted(self)
+        if n_components is not None and not 1 <= n_components <= self.n_features_in_:
+            raise ValueError(
+                f"n_components must be between 1 and n_features = {self.n_features_in_}, got "
+                f"{n_components}."
+            )
+        frame = self._frames(X, n_components)
+        return frame._replace(points=np.asarray(X, dtype=np.float64))
+
     def lyapunov_exponents(self, X) -> np.ndarray:
         """Lyapunov exponents at points, seen or unseen.
 
@@ -330,11 +366,7 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
         """
         check_is_fitted(self)
         d = self.dimension_ if n_components is None else n_components
-        if not 1 <= d <= self.n_features_in_:
-            raise ValueError(
-                f"n_components must be between 1 and n_features = {self.n_features_in_}, got {d}."
-            )
-        return self._frames(X, d).vectors
+        return self.lyapunov_frame(X, d).vectors
 
     def dimension(self, X) -> np.ndarray:
         """Intrinsic dimension at points, seen or unseen.

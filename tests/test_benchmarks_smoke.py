@@ -179,3 +179,29 @@ def test_records_are_plain_json(tmp_path):
     common.run_jobs(lambda job: {"a": 1.5}, [tiny(common)], store, workers=1)
     record = json.loads(store.path.read_text())
     assert {"script", "case", "seed", "settings", "code", "machine", "date", "load"} <= set(record)
+
+
+def test_one_command_runs_every_script_with_its_own_seeds(tmp_path, monkeypatch):
+    import importlib
+
+    import make_tables
+
+    page = tmp_path / "page.md"
+    page.write_text("<!-- table:tangents --><!-- /table -->")
+    everything, ran = importlib.import_module("all"), {}
+    for name in ("frame_cost", "tangents", "extraction", "networks"):
+        script = importlib.import_module(name)
+
+        def record(measure, jobs, store, *, workers):
+            ran[store.script] = {job.seed for job in jobs}
+            return 0
+
+        monkeypatch.setattr(script, "run_jobs", record)
+    assert everything.main(["--results", str(tmp_path), "--page", str(page)]) == 0
+    assert ran == {
+        "frame_cost": {0},
+        "tangents": {0, 1, 2, 3, 4},
+        "extraction": {100, 101},
+        "networks": {0, 1, 2},
+    }
+    assert page.read_text() == make_tables.fill("<!-- table:tangents --><!-- /table -->", tmp_path)

@@ -76,6 +76,17 @@ def test_interrupted_weights_are_those_of_the_best_step(X):
     assert cut.history_.best_step == cut.history_.steps[int(np.argmin(losses))]
 
 
+def test_steps_after_the_best_one_leave_no_trace_in_the_weights(X):
+    """A run to the end equals one that is interrupted right after its best step."""
+    whole = spied().set_params(learning_rate=0.3).fit(X)
+    best = whole.history_.best_step
+    assert 0 < best < 80, "the case must have a best step before the last"
+    cut = spied(interrupt, best + 1).set_params(learning_rate=0.3)
+    with pytest.warns(ConvergenceWarning, match="interrupted"):
+        cut.fit(X)
+    np.testing.assert_array_equal(cut.sample(9), whole.sample(9))
+
+
 @pytest.mark.parametrize("at", [1, 5, 40])
 def test_loss_that_is_not_finite_is_an_error_with_advice(at, X):
     model = spied(explode, at)

@@ -45,8 +45,8 @@ RESULTS = Path(__file__).resolve().parent / "results"
 N_CORES = 2  # the budget of every run: workers times threads
 N_QUERY = 500  # points at which frames are compared, seen and unseen
 
-# Sizes of local PCA, half an octave apart up to the whole sample, so that the best is among them; for
-# each seed the best counts, chosen in hindsight with the truth.
+# Sizes of local PCA, half an octave apart up to the whole sample, so that the best is among them;
+# for each seed the best counts, chosen in hindsight with the truth.
 NEIGHBORS = (
     5,
     7,
@@ -155,7 +155,7 @@ def fit_timed(manifold: LyapunovManifold, X: np.ndarray, seed: int) -> tuple:
 
 def frame_at(m: LyapunovManifold, X: np.ndarray) -> LyapunovFrame:
     """Vectors and exponents at once, where the public methods would compute them twice."""
-    return m._frames(X)
+    return m.lyapunov_frame(X)
 
 
 def share_right(frame: LyapunovFrame, d: int) -> float:
