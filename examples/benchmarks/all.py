@@ -1,4 +1,4 @@
-"""All benchmarks and the tables of docs/benchmarks.md; what is done already is not run again. Run
+"""All benchmarks and the tables of the docs and README; what is done already is not run again. Run
 
 python examples/benchmarks/all.py [--workers 2] [--seeds 5]
 """
@@ -24,7 +24,7 @@ def main(argv=None) -> int:
         "--seeds", type=int, default=5, help="of tangents.py; others at most theirs"
     )
     parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--page", type=Path, default=make_tables.PAGE)
+    parser.add_argument("--page", type=Path, nargs="+", default=make_tables.PAGES)
     parser.add_argument("--max-iter", type=int, help="training steps of a trial run")
     args = parser.parse_args(argv)
     shared = ["--workers", args.workers, "--results", args.results]
@@ -34,7 +34,7 @@ def main(argv=None) -> int:
     for script, n_seeds in [(frame_cost, 1), (tangents, 5), (extraction, 2), (networks, 3)]:
         seeds = args.seeds if script is tangents else min(args.seeds, n_seeds)
         failed += script.main([str(part) for part in [*shared, "--seeds", seeds]])
-        make_tables.main(["--results", str(args.results), "--page", str(args.page)])
+        make_tables.main(["--results", str(args.results), "--page", *map(str, args.page)])
     return int(failed > 0)
 
 

@@ -1,4 +1,4 @@
-"""Turn the results into the tables of docs/benchmarks.md, between their markers. Run
+"""Turn the results into the tables of docs/benchmarks.md and README.md, between markers. Run
 
 python examples/benchmarks/make_tables.py
 """
@@ -15,7 +15,7 @@ from statistics import median
 import numpy as np
 from common import CASES, RESULTS, ROOT, Store
 
-PAGE = ROOT / "docs" / "benchmarks.md"
+PAGES = [ROOT / "docs" / "benchmarks.md", ROOT / "README.md"]
 POINTS = {"train": "training", "fresh": "fresh"}
 
 
@@ -112,6 +112,31 @@ def tangent_table(records: list[dict]) -> str:
         "local PCA, best k",
         "score Jacobian, best s",
         "seeds at which ours is best",
+    ]
+    return table(header, rows)
+
+
+def summary_table(records: list[dict]) -> str:
+    """The README's table: training points, medians over the seeds."""
+    rows = []
+    for group in by_case(records).values():
+        found = [r["result"]["train"] for r in group]
+        cells = [[x["lyapunov"] for x in found]]
+        cells += [[best(x[name])[1] for x in found] for name in ("jacobian", "local_pca")]
+        medians = [median(values) for values in cells]
+        numbers = [
+            f"**{number(x)}**" if x == min(medians) else number(x)  # the lowest error of the row
+            for x in medians
+        ]
+        right = percent([x["right"] for x in found]).split(" (")[0]
+        rows.append([group[0]["title"], group[0]["settings"]["data"]["n"], *numbers, right])
+    header = [
+        "data",
+        "n",
+        "alignlearn, defaults",
+        "score Jacobian of the same model, best scale",
+        "local PCA, best k",
+        "points with the right dimension",
     ]
     return table(header, rows)
 
@@ -318,6 +343,7 @@ def networks_table(records: list[dict]) -> str:
 
 
 TABLES: dict[str, tuple[str, Callable[[list[dict]], str]]] = {
+    "summary": ("tangents", summary_table),
     "tangents": ("tangents", tangent_table),
     "dimension": ("tangents", dimension_table),
     "training": ("tangents", training_table),
@@ -355,9 +381,10 @@ def fill(text: str, results: Path = RESULTS) -> str:
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--page", type=Path, default=PAGE)
+    parser.add_argument("--page", type=Path, nargs="+", default=PAGES)
     args = parser.parse_args(argv)
-    args.page.write_text(fill(args.page.read_text(), args.results))
+    for page in args.page:
+        page.write_text(fill(page.read_text(), args.results))
     return 0
 
 
