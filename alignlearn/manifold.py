@@ -26,7 +26,7 @@ _FAR_FROM_FLOOR = -0.25
 
 # When D is large and the dimension unknown, columns are doubled until a gap shows at a few points;
 # not beyond a number that bounds time and memory.
-_FIRST_COLUMNS, _MAX_COLUMNS, _SEARCH_POINTS = 48, 512, 8
+_FIRST_COLUMNS, _MAX_COLUMNS, _SEARCH_POINTS = 48, 400, 8
 
 
 class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
@@ -216,25 +216,27 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
         if self.n_components is not None:
             return min(D, self.n_components + 1)
         n_columns = _FIRST_COLUMNS
-        while n_columns < min(D, _MAX_COLUMNS):
+        while n_columns < D:
+            if n_columns > _MAX_COLUMNS:
+                return _FIRST_COLUMNS  # nothing to see: do not pay for it at every point
             estimate = estimate_dimension(self._frames(X, n_columns).exponents)
             if estimate.resolved and estimate.dimension <= 0.75 * n_columns:
-                break
-            n_columns = min(2 * n_columns, D, _MAX_COLUMNS)
-        return n_columns
+                return n_columns
+            n_columns *= 2
+        return D
 
     def _warn_if_unclear(self) -> None:
         """Warn with what to do where the spectrum does not speak for itself."""
         estimate, exponents = self.dimension_estimate_, self.exponents_
+        k, D = len(exponents), self.n_features_in_
+        at_least = f"all {D}" if k == D else f"at least {k} of {D}"
         if not estimate.resolved:
             problem = (
                 f"no direction contracts towards the data (lowest exponent {exponents[-1]:.2f}, a "
-                f"normal direction has -1): either the data are {self.n_features_in_}-dimensional "
-                "at these scales or the model is under-trained."
+                f"normal direction has -1): either the data have {at_least} dimensions at these "
+                "scales or the model is under-trained."
             )
-        elif (
-            estimate.dimension < len(exponents) and exponents[estimate.dimension] > _FAR_FROM_FLOOR
-        ):
+        elif estimate.dimension < k and exponents[estimate.dimension] > _FAR_FROM_FLOOR:
             problem = (
                 f"the directions normal to the data contract at a rate of only "
                 f"{exponents[estimate.dimension]:.2f} (the floor is -1): either the data are noisy "
