@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from alignlearn._arrays import row_chunks
 from alignlearn._callbacks import CallbackSupportMixin, with_callbacks
-from alignlearn.dimension import estimate_dimension, pointwise_dimension
+from alignlearn.dimension import estimate_dimension, pointwise_dimension, spectral_gaps
 from alignlearn.models import Diffusion
 from alignlearn.schedules import VarianceExploding
 from alignlearn.solvers import ReverseDiffusion, Solver, StochasticSolver
@@ -23,6 +23,11 @@ from alignlearn.tangent import ALL_COLUMNS, LyapunovFrame, lyapunov_frame
 
 # A first normal exponent above this speaks of noise or too little training.
 _FAR_FROM_FLOOR = -0.25
+
+# Windows coarser than the model's by these factors are taken where the gap, at a few points, is so
+# many times larger: a coarser frame is biased by curvature (docs/benchmarks.md).
+_COARSER, _CLEARER = (2.5, 5.0), 1.5
+_WINDOW_POINTS = 64
 
 # When D is large and the dimension unknown, columns are doubled until a gap shows at a few points;
 # not beyond a number that bounds time and memory.
@@ -55,7 +60,8 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
         ``max(4, 64 / D)``: with few features there is little to average within a path.
     window : (s_min, s_max), optional
         Noise levels over which vectors are taken, in units of the data's standard deviation.
-        Default: the model's own.
+        Default: the model's own, or 2.5 or 5 times coarser where the gap is much clearer there,
+        as it is when noise hides the fine scales.
     n_reference : int, default=500
         Training points at which `fit` measures the spectrum.
     n_jobs : int, optional
@@ -75,6 +81,8 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
         The same with its confidence and gap.
     exponents_ : ndarray of shape (k,)
         Mean spectrum over the reference points.
+    window_ : tuple of float
+        The window taken.
     reference_exponents_ : ndarray of shape (n_reference, k)
         Spectrum at each reference point.
     reference_indices_ : ndarray of shape (n_reference,)
@@ -200,15 +208,31 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
                 raise ValueError(f"window must be 0 < s_min < s_max, got {self.window!r}.")
 
     def _measure(self, X: np.ndarray) -> None:
-        """Spectrum and dimension at the rows of X."""
-        self._n_columns = self._columns_needed(X[:_SEARCH_POINTS])
+        """Window, spectrum and dimension at the rows of X."""
+        self._choose_window(X[:_WINDOW_POINTS])
         exponents = self._frames(X).exponents
         estimate = estimate_dimension(exponents)
         self.reference_exponents_, self.exponents_ = exponents, exponents.mean(axis=0)
         self.dimension_estimate_, self.dimension_ = estimate, estimate.dimension
         self._warn_if_unclear()
 
-    def _columns_needed(self, X: np.ndarray) -> int:
+    def _choose_window(self, X: np.ndarray) -> None:
+        """Set `window_` and the number of columns: the finest unless a coarser is clearer."""
+        low, high = self.model_.window_ if self.window is None else self.window
+        s_max = self.model_.noise_range_[1]
+        factors = [1.0] if self.window is not None else [1.0, *_COARSER]
+        best = 0.0
+        for factor in factors:
+            window = (float(factor * low), float(factor * high))
+            if factor > 1 and window[1] > s_max:
+                break
+            n_columns = self._columns_needed(X[:_SEARCH_POINTS], window)
+            gaps = spectral_gaps(self._frames(X, n_columns, window).exponents)
+            gap = float(gaps[:, :-1].max(axis=1, initial=0.0).mean())
+            if factor == 1 or gap > _CLEARER * best:
+                best, self.window_, self._n_columns = gap, window, n_columns
+
+    def _columns_needed(self, X: np.ndarray, window: tuple[float, float]) -> int:
         """All D columns up to `ALL_COLUMNS`; beyond, doubled until a gap shows well inside."""
         D = self.n_features_in_
         if D <= ALL_COLUMNS:
@@ -219,7 +243,7 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
         while n_columns < D:
             if n_columns > _MAX_COLUMNS:
                 return _FIRST_COLUMNS  # nothing to see: do not pay for it at every point
-            estimate = estimate_dimension(self._frames(X, n_columns).exponents)
+            estimate = estimate_dimension(self._frames(X, n_columns, window).exponents)
             if estimate.resolved and estimate.dimension <= 0.75 * n_columns:
                 return n_columns
             n_columns *= 2
@@ -256,16 +280,17 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
             stacklevel=4,
         )
 
-    def _flow(self):
-        window = self.model_.window_ if self.window is None else self.window
+    def _flow(self, window: tuple[float, float] | None = None):
+        if window is None:
+            window = self.window_ if self.window is None else self.window
         solver = self.solver
         if solver is None:
             solver = ReverseDiffusion(VarianceExploding(*self.model_.noise_range_))
         return self.model_.flow(solver=solver, n_steps=self.n_steps, window=window)
 
-    def _chunk_frame(self, x: torch.Tensor, n_columns: int) -> LyapunovFrame:
+    def _chunk_frame(self, x: torch.Tensor, n_columns: int, window) -> LyapunovFrame:
         """Frames at the rows of one chunk. Noise paths are shared by all rows of all chunks."""
-        flow = self._flow()
+        flow = self._flow(window)
         generator = torch.Generator().manual_seed(self._path_seed)
         with torch.no_grad():
             if isinstance(flow.solver, StochasticSolver):
@@ -288,14 +313,14 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
         )
         return LyapunovFrame(*(part.double().cpu().numpy() for part in frame))
 
-    def _frames(self, X, n_columns: int | None = None) -> LyapunovFrame:
+    def _frames(self, X, n_columns: int | None = None, window=None) -> LyapunovFrame:
         """Lyapunov frames at the rows of X as numpy arrays; points in the model's coordinates."""
         x = self.model_.encode(X)
         n_columns = self._n_columns if n_columns is None else n_columns
         carried = min(x.shape[1], n_columns + self.n_oversamples)
         bytes_per_row = self.model_._bytes_per_column() * carried
         parts = Parallel(n_jobs=self.n_jobs)(
-            delayed(self._chunk_frame)(x[chunk], n_columns)
+            delayed(self._chunk_frame)(x[chunk], n_columns, window)
             for chunk in row_chunks(len(x), bytes_per_row)
         )
         return LyapunovFrame(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))

@@ -158,7 +158,7 @@ def scale_dimensions(
     check_is_fitted(manifold)
     rows = check_random_state(random_state).permutation(len(X))[:n_points]
     model = manifold.model_
-    s_min, _ = model.window_ if manifold.window is None else manifold.window
+    s_min = min(manifold.window_[0], model.window_[0])
     edges = np.geomspace(s_min, model.noise_range_[1], n_scales + 1)
     unit = np.exp(model.scaling_.log_unit)
     scales = []
@@ -263,7 +263,7 @@ class GeometryReport:
         classes = () if y is None else _class_dimensions(pointwise, np.asarray(y)[rows])
         estimate, model = manifold.dimension_estimate_, manifold.model_
         median = np.median(exponents, axis=0)
-        s_min, s_max = model.window_ if manifold.window is None else manifold.window
+        s_min, s_max = manifold.window_
         unit = float(np.exp(model.scaling_.log_unit))
         normal = median[estimate.dimension :]
         extent = local_extent(normal, s_min, s_max)

@@ -49,7 +49,7 @@ class Diffusion(CallbackSupportMixin, GenerativeModel):
         Width of the default network; default from n and D.
     n_blocks : int, default=3
         Blocks of the default network.
-    max_iter : int, default=4000
+    max_iter : int, default=3000
         Optimisation steps at most. More steps give better tangent spaces where data suffice.
     batch_size : int, default=256
         Rows of a step.
@@ -98,7 +98,7 @@ class Diffusion(CallbackSupportMixin, GenerativeModel):
         network=None,
         width=None,
         n_blocks=3,
-        max_iter=4000,
+        max_iter=3000,
         batch_size=256,
         learning_rate=3e-3,
         s_min=0.01,

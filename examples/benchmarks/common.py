@@ -43,7 +43,7 @@ from alignlearn.tangent import LyapunovFrame  # noqa: E402
 
 RESULTS = Path(__file__).resolve().parent / "results"
 N_CORES = 2  # the budget of every run: workers times threads
-N_QUERY = 500  # points at which frames are compared, seen and unseen
+N_QUERY = 300  # points at which frames are compared, seen and unseen
 
 # Sizes of local PCA, half an octave apart up to the whole sample, so that the best is among them;
 # for each seed the best counts, chosen in hindsight with the truth.
@@ -117,8 +117,10 @@ CASES = {
         Case("torus-noisy", "torus in R^3, noise .1", make_torus, 1000, 0.1, is_torus=True),
         Case("random5", "5 in R^20, clean", _random(5, 20), 3000),
         Case("random5-noisy", "5 in R^20, noise .1", _random(5, 20), 3000, 0.1),
+        Case("random5-mild", "5 in R^20, noise .045", _random(5, 20), 3000, 0.045),
         Case("random10", "10 in R^50, clean", _random(10, 50), 5000),
         Case("random10-noisy", "10 in R^50, noise .1", _random(10, 50), 5000, 0.1),
+        Case("random10-mild", "10 in R^50, noise .045", _random(10, 50), 5000, 0.045),
         Case("sphere10", "S^10 in R^11, clean", partial(make_sphere, dim=10), 5000),
     ]
 }

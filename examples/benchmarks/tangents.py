@@ -1,7 +1,7 @@
 """Tangent error and dimension with the defaults, against baselines that are tuned in hindsight.
 
 Against local PCA at every k and the one-time score Jacobian of the same model at every scale, at
-500 training points and 500 fresh points of the same manifold. Run
+300 training points and 300 fresh points of the same manifold. Run
 
     python examples/benchmarks/tangents.py --workers 2
 """
