@@ -209,7 +209,7 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
 
     def _measure(self, X: np.ndarray) -> None:
         """Window, spectrum and dimension at the rows of X."""
-        self._choose_window(X[:_WINDOW_POINTS])
+        self._choose_window(_spread_rows(X, _WINDOW_POINTS))
         exponents = self._frames(X).exponents
         estimate = estimate_dimension(exponents)
         self.reference_exponents_, self.exponents_ = exponents, exponents.mean(axis=0)
@@ -226,7 +226,7 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
             window = (float(factor * low), float(factor * high))
             if factor > 1 and window[1] > s_max:
                 break
-            n_columns = self._columns_needed(X[:_SEARCH_POINTS], window)
+            n_columns = self._columns_needed(_spread_rows(X, _SEARCH_POINTS), window)
             gaps = spectral_gaps(self._frames(X, n_columns, window).exponents)
             gap = float(gaps[:, :-1].max(axis=1, initial=0.0).mean())
             if factor == 1 or gap > _CLEARER * best:
@@ -317,7 +317,8 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
         """Lyapunov frames at the rows of X as numpy arrays; points in the model's coordinates."""
         x = self.model_.encode(X)
         n_columns = self._n_columns if n_columns is None else n_columns
-        carried = min(x.shape[1], n_columns + self.n_oversamples)
+        D = x.shape[1]
+        carried = D if D <= ALL_COLUMNS else min(D, n_columns + self.n_oversamples)
         bytes_per_row = self.model_._bytes_per_column() * carried
         parts = Parallel(n_jobs=self.n_jobs)(
             delayed(self._chunk_frame)(x[chunk], n_columns, window)
@@ -421,3 +422,8 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
     def score(self, X, y=None) -> float:
         """Mean log density of points."""
         return float(np.mean(self.score_samples(X)))
+
+
+def _spread_rows(X: np.ndarray, n_rows: int) -> np.ndarray:
+    """At most `n_rows` rows, evenly spaced: data often come sorted."""
+    return X[:: -(-len(X) // n_rows)]
