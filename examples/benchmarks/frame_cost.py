@@ -34,7 +34,7 @@ from alignlearn.tangent import ALL_COLUMNS, pull_back, push_forward, random_fram
 GRID = {
     "n": [(250, 20, 20), (1000, 20, 20), (4000, 20, 20)],
     "D": [(1000, 3, 3), (1000, 20, 20), (1000, 50, 50), (1000, 100, 100)],
-    "k": [(1000, 200, 10), (1000, 200, 30), (1000, 200, 90), (1000, 200, 200)],
+    "k": [(1000, 200, 10), (1000, 200, 30)],
 }
 SHAPES = sorted({shape for shapes in GRID.values() for shape in shapes})
 REPEATS = 15
