@@ -46,8 +46,8 @@ class GatedNetwork(nn.Module):
     """Residual network of gated units on vectors, conditioned on the log noise level.
 
     Multiplicative gates represent products of coordinates in one layer, which is what a curved
-    manifold asks of a denoiser: plain activations do not learn a 10-sphere in the same time
-    (docs/benchmarks.md). The first layer is linear plus a gated unit of the input.
+    manifold asks of a denoiser; ``examples/benchmarks/networks.py`` compares them with plain ones.
+    The first layer is linear plus a gated unit of the input.
 
     Parameters
     ----------
