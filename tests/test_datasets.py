@@ -100,7 +100,7 @@ def affine_subspace(u):
 
 
 def random_manifold(u, D=20):
-    """METHOD.md section 4 with the constants of random_state=0."""
+    """The formula of the docstring with the constants of random_state=0."""
     d, rng = u.shape[1], np.random.RandomState(0)
     rng.randint(np.iinfo(np.int32).max)
     A = rng.normal(0, 1, (d, D)) * D**-0.5

@@ -13,7 +13,7 @@ class GaussianModel(GenerativeModel):
     """Diffusion model of the Gaussian with the data's mean and covariance; no training.
 
     Its tangent spaces are the principal components, the same at every point: the linear baseline,
-    and the oracle of the library's tests (METHOD: ``sigma_i^2 = (c_i + s_min^2)/(c_i + s_max^2)``).
+    and the oracle of the library's tests: ``sigma_i^2 = (c_i + s_min^2) / (c_i + s_max^2)``.
 
     Parameters
     ----------

@@ -97,7 +97,7 @@ class Case:
         return self.make(n, noise=self.noise, random_state=seed, sample_state=10_000 + seed)
 
     def truth(self, sample: ManifoldSample) -> np.ndarray:
-        """True frames (n, D, d): of the clean point; of the noisy one on the torus (ANCHORS)."""
+        """True frames (n, D, d): of the clean point; of the noisy one on the torus."""
         return torus_tangents(sample.points) if self.is_torus else sample.tangents
 
     def error(self, vectors: np.ndarray, truth: np.ndarray) -> float:

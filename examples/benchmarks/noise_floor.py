@@ -73,10 +73,15 @@ def floor(name: str, seed: int) -> float:
 
 
 def main() -> int:
-    """Print the median and the worst of the seeds."""
+    """Print the median and the worst of the seeds, and the data's spread around the mean."""
     for name in SETS:
         values = [floor(name, seed) for seed in range(N_SEEDS)]
-        print(f"{CASES[name].title}: {median(values):.2f} (worst seed {max(values):.2f}) degrees")
+        clean = [CASES[name].sample(seed).clean for seed in range(N_SEEDS)]
+        spread = [float(np.sqrt(x.var(axis=0).mean())) for x in clean]
+        print(
+            f"{CASES[name].title}: {median(values):.2f} (worst seed {max(values):.2f}) degrees; "
+            f"spread {median(spread):.2f} ({min(spread):.2f} to {max(spread):.2f})"
+        )
     return 0
 
 
