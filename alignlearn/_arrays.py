@@ -11,17 +11,23 @@ from sklearn import get_config
 from sklearn.utils import check_random_state
 from torch import Tensor
 
+# Directions with less than this share of the data's standard deviation are no part of their span.
+_SPAN_TOLERANCE = 1e-4
+
 
 class Scaling(NamedTuple):
     """Isotropic scaling to zero mean and unit mean variance, safe from 1e-300 to 1e300.
 
     ``z = (x / 2^exponent - center) / scale``. One scalar for all columns, so that angles are the
-    data's own; the power of two keeps squares in range and is exact.
+    data's own; the power of two keeps squares in range and is exact. The variance is the mean over
+    the `rank` dimensions of the data's linear span: an isometric embedding into more columns
+    changes no length.
     """
 
     exponent: int
     center: np.ndarray
     scale: float
+    rank: int
 
     @classmethod
     def fit(cls, X: np.ndarray) -> Scaling:
@@ -35,13 +41,15 @@ class Scaling(NamedTuple):
         exponent = int(np.frexp(np.abs(X).max(initial=0.0))[1])
         reduced = np.ldexp(X, -exponent)
         center = reduced.mean(axis=0)
-        scale = float(np.sqrt(np.mean((reduced - center) ** 2)))
+        centered = reduced - center
+        rank = _span_rank(centered)
+        scale = float(np.sqrt(np.mean(centered**2) * X.shape[1] / rank))
         if (X == X[0]).all() or scale < 1e-14:
             raise ValueError(
                 f"all {len(X)} rows of X are equal (n_samples={len(X)}) up to rounding: constant "
                 "data have no geometry. Pass data that vary."
             )
-        return cls(exponent, center, scale)
+        return cls(exponent, center, scale, rank)
 
     def to_model(self, X: np.ndarray, like: Tensor) -> Tensor:
         """Scaled rows with the dtype and device of `like`.
@@ -70,6 +78,18 @@ class Scaling(NamedTuple):
     def log_unit(self) -> float:
         """Log of the length unit: ``x = unit * z + const``."""
         return float(np.log(self.scale) + self.exponent * np.log(2.0))
+
+
+def _span_rank(centered: np.ndarray) -> int:
+    """Dimension of the linear span of centred rows (n, D); D unless exactly smaller.
+
+    Few rows span little and prove nothing: a span counts when at most half of the rows make it up.
+    """
+    n, D = centered.shape
+    gram = centered.T @ centered if D <= n else centered @ centered.T
+    variances = np.linalg.eigvalsh(gram) / n
+    rank = int(np.sum(variances > _SPAN_TOLERANCE**2 * variances.sum() / D))
+    return rank if 0 < rank <= n // 2 else D
 
 
 def make_generator(random_state, device: str | torch.device = "cpu") -> torch.Generator:

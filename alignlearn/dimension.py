@@ -3,6 +3,7 @@
 Exponents are rates: a direction normal to the data contracts at rate -1 (the *floor*), a tangent
 one stays near 0. The intrinsic dimension is the number of rates above the largest gap, on a scale
 that grows like the logarithm of the rate: that a direction contracts at all says more than how far.
+Where no gap is clear, a prior guess decides between the small ones. docs/dimension.md says why.
 """
 
 from __future__ import annotations
@@ -11,11 +12,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-# No step this large, and no rate this low: nothing has contracted, no direction is told apart.
-MIN_STEP, MIN_CONTRACTION = 0.12, -0.25
+# Rates closer to 0 than this are about equally tangent: where the logarithmic scale begins.
+TANGENT = 0.3
 
-# Rates closer to 0 than this are equally tangent: where the logarithmic scale begins.
-TANGENT = 0.1
+# A gap above the first needs no second opinion; one below the last is no gap at all, and all
+# directions count as tangent unless some gap is above the middle one.
+CLEAR, FULL, FAINT = 0.35, 0.12, 0.05
+
+# Share of agreeing points that makes a gap clear although it is small.
+AGREEMENT = 0.9
+
+# Standard deviation of the logarithm of a prior guess.
+PRIOR_WIDTH = 0.6
 
 
 class DimensionEstimate(NamedTuple):
@@ -24,7 +32,7 @@ class DimensionEstimate(NamedTuple):
     Attributes
     ----------
     dimension : int
-        The most frequent pointwise dimension.
+        The dimension.
     confidence : float
         Share of the points whose own dimension is that one.
     gap : float
@@ -32,12 +40,16 @@ class DimensionEstimate(NamedTuple):
     resolved : bool
         False if no direction contracts: the data are full-dimensional at the scales looked at, or
         the model has not learned them. The exponents alone cannot tell these two apart.
+    clear : bool
+        False if no gap stands out, neither by its size nor by the agreement of the points, so that
+        a prior has a say.
     """
 
     dimension: int
     confidence: float
     gap: float
     resolved: bool
+    clear: bool
 
 
 def _check_exponents(exponents: np.ndarray) -> np.ndarray:
@@ -57,8 +69,9 @@ def _clamped(exponents: np.ndarray) -> np.ndarray:
 def spectral_gaps(exponents: np.ndarray) -> np.ndarray:
     """Gap behind every exponent, (n, k), the last one to the floor at -1.
 
-    Differences of ``log(1 + |rate| / 0.1) / log 11``, which runs from 0 at rate 0 to 1 at the
-    floor. Differently contracted normal directions thus make smaller gaps than the first one.
+    Differences of ``log(1 + |rate| / r) / log(1 + 1 / r)``, r = 0.3, which runs from 0 at rate 0 to
+    1 at the floor. Differently contracted normal directions thus make smaller gaps than the first
+    one.
 
     Parameters
     ----------
@@ -74,15 +87,23 @@ def spectral_gaps(exponents: np.ndarray) -> np.ndarray:
     return np.diff(depth, axis=1, append=1.0)
 
 
-def is_resolved(exponents: np.ndarray) -> np.ndarray:
-    """Whether any direction has contracted at each point, (n,) bool."""
-    rates = _clamped(exponents)
-    largest_step = -np.diff(rates, axis=1).min(axis=1, initial=0.0)
-    return (largest_step >= MIN_STEP) | (rates[:, -1] <= MIN_CONTRACTION)
+def prior_weights(n_exponents: int, prior: float | None) -> np.ndarray:
+    """Weight of every dimension from 1 to n_exponents: log-normal around a guess, 1 without one."""
+    if prior is None:
+        return np.ones(n_exponents)
+    distance = np.log(np.arange(1, n_exponents + 1) / prior) / PRIOR_WIDTH
+    return np.exp(-0.5 * distance**2)
 
 
-def pointwise_dimension(exponents: np.ndarray) -> np.ndarray:
-    """Number of exponents above the largest gap, at each point; k where nothing has contracted.
+def _scores(exponents: np.ndarray, prior: float | None) -> np.ndarray:
+    """Weighted gap behind every exponent; behind the last one, what makes up for no gap."""
+    gaps = spectral_gaps(exponents)
+    gaps[:, -1] = FULL
+    return gaps * prior_weights(gaps.shape[1], prior)
+
+
+def pointwise_dimension(exponents: np.ndarray, prior: float | None = None) -> np.ndarray:
+    """Number of exponents above the largest gap, at each point; k where there is no gap.
 
     The floor itself is not appended as one more exponent: half-learned normal directions stay
     normal ones, so that codimension 1 comes out as D - 1, and full-dimensional data as D.
@@ -91,6 +112,8 @@ def pointwise_dimension(exponents: np.ndarray) -> np.ndarray:
     ----------
     exponents : ndarray of shape (n, k)
         Rates in descending order, normal to the data -1.
+    prior : float, optional
+        Guess of the dimension that weighs the gaps.
 
     Returns
     -------
@@ -104,37 +127,51 @@ def pointwise_dimension(exponents: np.ndarray) -> np.ndarray:
     >>> pointwise_dimension(np.array([[0.0, -0.1, -0.9], [0.0, -0.01, -0.02]]))
     array([2, 3])
     """
-    gaps = spectral_gaps(exponents)
-    k = gaps.shape[1]
-    if k == 1:
-        return np.ones(len(gaps), dtype=int)
-    return np.where(is_resolved(exponents), 1 + gaps[:, :-1].argmax(axis=1), k)
+    return 1 + _scores(exponents, prior).argmax(axis=1)
 
 
-def estimate_dimension(exponents: np.ndarray) -> DimensionEstimate:
-    """Dimension of the whole sample: the most frequent pointwise one.
+def clarity(exponents: np.ndarray) -> float:
+    """Mean over points of the largest gap, from 0 to 1; see `spectral_gaps`."""
+    return float(spectral_gaps(exponents)[:, :-1].max(axis=1, initial=0.0).mean())
 
-    A vote, so that outliers cannot move it; a tie goes to the dimension with the larger gap.
+
+def estimate_dimension(exponents: np.ndarray, prior: float | None = None) -> DimensionEstimate:
+    """Dimension of the whole sample.
+
+    Where gaps are clear, the most frequent pointwise dimension: a vote, so that outliers cannot
+    move it; a tie goes to the larger mean gap. Where they are small, the largest mean gap weighted
+    by the prior; where there are none, the prior.
 
     Parameters
     ----------
     exponents : ndarray of shape (n, k)
         Rates in descending order, normal to the data -1.
+    prior : float, optional
+        Guess of the dimension, for example from `alignlearn.neighbors`; not used where gaps are
+        clear.
 
     Returns
     -------
     DimensionEstimate
     """
-    exponents = _check_exponents(exponents)
-    votes = pointwise_dimension(exponents)
-    mean_gaps = spectral_gaps(exponents).mean(axis=0)
-    counts = np.bincount(votes, minlength=exponents.shape[1] + 1)[1:]
-    dimension = 1 + int(np.lexsort((mean_gaps, counts))[-1])
+    largest = clarity(exponents)
+    scores = _scores(exponents, None)
+    k, votes = scores.shape[1], 1 + scores.argmax(axis=1)
+    counts = np.bincount(votes, minlength=k + 1)[1:]
+    dimension = 1 + int(np.lexsort((scores.mean(axis=0), counts))[-1])
+    agreed = largest >= FULL and counts.max() >= AGREEMENT * len(votes)
+    clear = largest >= CLEAR or agreed
+    if not clear and prior is not None:
+        scores = _scores(exponents, prior)
+        votes = 1 + scores.argmax(axis=1)
+        best = scores.mean(axis=0).argmax() + 1 if largest >= FAINT else round(prior)
+        dimension = int(np.clip(best, 1, k))
     return DimensionEstimate(
         dimension=dimension,
         confidence=float(np.mean(votes == dimension)),
-        gap=float(mean_gaps[dimension - 1]),
-        resolved=bool(np.mean(is_resolved(exponents)) >= 0.5),
+        gap=float(spectral_gaps(exponents)[:, dimension - 1].mean()),
+        resolved=bool(largest >= FULL),
+        clear=bool(clear),
     )
 
 

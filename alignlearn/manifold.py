@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from numbers import Integral
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,8 +16,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from alignlearn._arrays import row_chunks
 from alignlearn._callbacks import CallbackSupportMixin, with_callbacks
-from alignlearn.dimension import estimate_dimension, pointwise_dimension, spectral_gaps
+from alignlearn.dimension import clarity, estimate_dimension, local_extent, pointwise_dimension
 from alignlearn.models import Diffusion
+from alignlearn.neighbors import calibrated_dimension
 from alignlearn.schedules import VarianceExploding
 from alignlearn.solvers import ReverseDiffusion, Solver, StochasticSolver
 from alignlearn.tangent import ALL_COLUMNS, LyapunovFrame, lyapunov_frame
@@ -24,14 +26,36 @@ from alignlearn.tangent import ALL_COLUMNS, LyapunovFrame, lyapunov_frame
 # A first normal exponent above this speaks of noise or too little training.
 _FAR_FROM_FLOOR = -0.25
 
-# Windows coarser than the model's by these factors are taken where the gap, at a few points, is so
-# many times larger: a coarser frame is biased by curvature (docs/benchmarks.md).
-_COARSER, _CLEARER = (2.5, 5.0), 1.5
+# Where the finest window contracts nothing beyond this rate, as under noise, windows coarser by
+# these factors are taken if the gap, at a few points, is so many times larger: a coarser frame is
+# biased by curvature (docs/benchmarks.md).
+_UNCONTRACTED, _COARSER, _CLEARER = -0.5, (2.5, 5.0), 1.5
 _WINDOW_POINTS = 64
+
+# Rows from which neighbours are taken where the spectrum does not decide.
+_NEIGHBOR_ROWS = 5000
 
 # When D is large and the dimension unknown, columns are doubled until a gap shows at a few points;
 # not beyond a number that bounds time and memory.
 _FIRST_COLUMNS, _MAX_COLUMNS, _SEARCH_POINTS = 48, 400, 8
+
+
+class ScaleSpectrum(NamedTuple):
+    """Spectrum by scale, the finest scale first.
+
+    Attributes
+    ----------
+    windows : ndarray of shape (n_scales, 2)
+        Noise levels of each window, per feature, in the units of the data.
+    exponents : ndarray of shape (n_samples, n_scales, k)
+        Lyapunov exponents over each window.
+    dimension : ndarray of shape (n_samples, n_scales)
+        Sum of ``1 + exponent``, each between 0 and 1.
+    """
+
+    windows: np.ndarray
+    exponents: np.ndarray
+    dimension: np.ndarray
 
 
 class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
@@ -62,7 +86,7 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
         Noise levels over which vectors are taken, in units of the data's standard deviation.
         Default: the model's own, or 2.5 or 5 times coarser where the gap is much clearer there,
         as it is when noise hides the fine scales.
-    n_reference : int, default=500
+    n_reference : int, default=200
         Training points at which `fit` measures the spectrum.
     n_jobs : int, optional
         Workers over chunks of points, through joblib.
@@ -83,6 +107,12 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
         Mean spectrum over the reference points.
     window_ : tuple of float
         The window taken.
+    noise_level_ : float
+        How far the data reach off the manifold, per direction and in the units of X: the standard
+        deviation of isotropic noise. For clean data what the model cannot tell from none. NaN
+        where there is no such direction.
+    neighbor_dimension_ : float or None
+        Dimension from neighbour distances, the prior where no gap is clear; None where one is.
     reference_exponents_ : ndarray of shape (n_reference, k)
         Spectrum at each reference point.
     reference_indices_ : ndarray of shape (n_reference,)
@@ -117,7 +147,7 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
         n_steps=6,
         n_paths=None,
         window=None,
-        n_reference=500,
+        n_reference=200,
         n_jobs=None,
         device=None,
         random_state=None,
@@ -159,8 +189,9 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
         Warns
         -----
         ConvergenceWarning
-            If no direction contracts, the normal directions stay far from the floor, or the points
-            do not agree on a dimension: noise, a mixture of dimensions or too little training.
+            If no direction contracts, no gap is clear, the normal directions stay far from the
+            floor, or the points do not agree on a dimension: noise, a mixture of dimensions or too
+            little training.
         """
         context = self._init_callback_context(max_subtasks=1)
         self._check_params()
@@ -180,7 +211,7 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
         self._path_seed = int(rng.randint(np.iinfo(np.int32).max))
         n_reference = min(self.n_reference, len(X))
         self.reference_indices_ = np.sort(rng.permutation(len(X))[:n_reference])
-        self._measure(X[self.reference_indices_])
+        self._measure(X)
         context.call_on_fit_task_end(estimator=self)
         return self
 
@@ -208,29 +239,66 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
                 raise ValueError(f"window must be 0 < s_min < s_max, got {self.window!r}.")
 
     def _measure(self, X: np.ndarray) -> None:
-        """Window, spectrum and dimension at the rows of X."""
-        self._choose_window(_spread_rows(X, _WINDOW_POINTS))
-        exponents = self._frames(X).exponents
-        estimate = estimate_dimension(exponents)
+        """Window, spectrum and dimension at the reference rows of X."""
+        reference = X[self.reference_indices_]
+        few = _spread_rows(reference, _WINDOW_POINTS)
+        self._choose_window(few)
+        exponents = self._frames(reference).exponents
         self.reference_exponents_, self.exponents_ = exponents, exponents.mean(axis=0)
+        inside, self.neighbor_dimension_ = self._inside_span(exponents), None
+        estimate = estimate_dimension(inside)
+        if not estimate.clear:
+            self.neighbor_dimension_ = self._neighbor_dimension(X)
+            estimate = estimate_dimension(inside, self.neighbor_dimension_)
+        if estimate.dimension == self.model_.scaling_.rank < self.n_features_in_:
+            estimate = estimate._replace(resolved=True)  # they contract that leave the span
         self.dimension_estimate_, self.dimension_ = estimate, estimate.dimension
+        self.noise_level_ = self._noise_level(few)
         self._warn_if_unclear()
+
+    def _inside_span(self, exponents: np.ndarray) -> np.ndarray:
+        """Exponents without those of directions that leave the linear span of the data."""
+        return exponents[:, : self.model_.scaling_.rank]
+
+    def _neighbor_dimension(self, X: np.ndarray) -> float:
+        """Dimension from neighbour distances, calibrated by Gaussian data of the same spread."""
+        x = self.model_.encode(_spread_rows(X, _NEIGHBOR_ROWS)).double().cpu().numpy()
+        gaussian, rank = self.model_.gaussian_, self.model_.scaling_.rank
+        rest = np.full(rank, float(gaussian.rest))
+        variances = gaussian.variances.double().cpu().numpy()[:rank]
+        rng = np.random.RandomState(self._path_seed)
+        reference = rng.normal(size=(len(x), rank))
+        reference *= np.sqrt(np.r_[variances, rest[len(variances) :]])
+        return calibrated_dimension(x, reference, rng)
+
+    def _noise_level(self, X: np.ndarray) -> float:
+        """Reach of the data in normal directions, at the finest scale of the model."""
+        s_min, s_max = self.model_.noise_range_
+        window = (s_min, min(10 * s_min, s_max))
+        rates = self._inside_span(self._frames(X, window=window).exponents)[:, self.dimension_ :]
+        if rates.shape[1] == 0:
+            return float("nan")
+        extent = local_extent(rates.mean(), *window)
+        return float(extent * np.exp(self.model_.scaling_.log_unit))
 
     def _choose_window(self, X: np.ndarray) -> None:
         """Set `window_` and the number of columns: the finest unless a coarser is clearer."""
         low, high = self.model_.window_ if self.window is None else self.window
         s_max = self.model_.noise_range_[1]
-        factors = [1.0] if self.window is not None else [1.0, *_COARSER]
         best = 0.0
-        for factor in factors:
+        for factor in [1.0, *_COARSER]:
             window = (float(factor * low), float(factor * high))
             if factor > 1 and window[1] > s_max:
                 break
             n_columns = self._columns_needed(_spread_rows(X, _SEARCH_POINTS), window)
-            gaps = spectral_gaps(self._frames(X, n_columns, window).exponents)
-            gap = float(gaps[:, :-1].max(axis=1, initial=0.0).mean())
-            if factor == 1 or gap > _CLEARER * best:
-                best, self.window_, self._n_columns = gap, window, n_columns
+            exponents = self._inside_span(self._frames(X, n_columns, window).exponents)
+            largest = clarity(exponents)
+            if factor == 1 or largest > _CLEARER * best:
+                best, self.window_, self._n_columns = largest, window, n_columns
+            # Noise would fill all dimensions and keep the normal directions from contracting.
+            noisy = self.model_.scaling_.rank == self.n_features_in_
+            if self.window is not None or not noisy or np.median(exponents[:, -1]) < _UNCONTRACTED:
+                break
 
     def _columns_needed(self, X: np.ndarray, window: tuple[float, float]) -> int:
         """All D columns up to `ALL_COLUMNS`; beyond, doubled until a gap shows well inside."""
@@ -243,7 +311,8 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
         while n_columns < D:
             if n_columns > _MAX_COLUMNS:
                 return _FIRST_COLUMNS  # nothing to see: do not pay for it at every point
-            estimate = estimate_dimension(self._frames(X, n_columns, window).exponents)
+            exponents = self._inside_span(self._frames(X, n_columns, window).exponents)
+            estimate = estimate_dimension(exponents)
             if estimate.resolved and estimate.dimension <= 0.75 * n_columns:
                 return n_columns
             n_columns *= 2
@@ -251,26 +320,33 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
 
     def _warn_if_unclear(self) -> None:
         """Warn with what to do where the spectrum does not speak for itself."""
-        estimate, exponents = self.dimension_estimate_, self.exponents_
-        k, D = len(exponents), self.n_features_in_
-        at_least = f"all {D}" if k == D else f"at least {k} of {D}"
+        estimate = self.dimension_estimate_
+        exponents = self._inside_span(self.exponents_[None])[0]
+        d, k, D = estimate.dimension, len(exponents), self.n_features_in_
         if not estimate.resolved:
             problem = (
                 f"no direction contracts towards the data (lowest exponent {exponents[-1]:.2f}, a "
-                f"normal direction has -1): either the data have {at_least} dimensions at these "
-                "scales or the model is under-trained."
+                f"normal direction has -1): either the data have at least {k} of {D} dimensions at "
+                "these scales or the model is under-trained; dimension_ is from the distances "
+                "between neighbours."
             )
-        elif estimate.dimension < k and exponents[estimate.dimension] > _FAR_FROM_FLOOR:
+        elif not estimate.clear:
             problem = (
-                f"the directions normal to the data contract at a rate of only "
-                f"{exponents[estimate.dimension]:.2f} (the floor is -1): either the data are noisy "
-                "at these scales or the model is under-trained."
+                f"no clear gap in the exponents ({estimate.gap:.2f} of 1 at dimension {d}): "
+                "either the dimension depends on the scale, see scale_spectrum(X), or the "
+                "model is under-trained."
+            )
+        elif d < k and exponents[d] > _FAR_FROM_FLOOR:
+            problem = (
+                f"the directions normal to the data contract at a rate of only {exponents[d]:.2f} "
+                "(the floor is -1): either the data are noisy at these scales, see noise_level_, "
+                "or the model is under-trained."
             )
         elif estimate.confidence < 0.5:
             problem = (
-                f"only {estimate.confidence:.0%} of the points have dimension "
-                f"{estimate.dimension}, see dimension(X): either the data are a mixture of pieces "
-                "or the model is under-trained."
+                f"only {estimate.confidence:.0%} of the points have dimension {d}, see "
+                "dimension(X): either the data are a mixture of pieces or the model is "
+                "under-trained."
             )
         else:
             return
@@ -406,8 +482,45 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
         Returns
         -------
         dimension : ndarray of shape (n_samples,), int
+            `dimension_` everywhere if the sample is not resolved.
         """
-        return pointwise_dimension(self.lyapunov_exponents(X))
+        return self._pointwise(self.lyapunov_exponents(X))
+
+    def _pointwise(self, exponents: np.ndarray) -> np.ndarray:
+        if not self.dimension_estimate_.resolved:
+            return np.full(len(exponents), self.dimension_)
+        return pointwise_dimension(self._inside_span(exponents), self.neighbor_dimension_)
+
+    def scale_spectrum(self, X, n_scales: int = 3) -> ScaleSpectrum:
+        """Lyapunov exponents and dimension as functions of scale.
+
+        Data with noise or texture have no single dimension: more directions appear as one looks
+        closer. The dimension at a scale counts every direction by ``1 + rate``, from 0 to 1: one
+        that survives counts 1, one that dies with the noise 0. Their sum over all D directions,
+        unclipped, is the trace that FLIPD takes for the dimension (Kamkari et al. 2024), averaged
+        over a window of scales.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        n_scales : int, default=3
+            Number of windows, equally long in log noise, from the smallest noise level of the
+            model to the largest.
+
+        Returns
+        -------
+        ScaleSpectrum
+        """
+        check_is_fitted(self)
+        check_scalar(n_scales, "n_scales", Integral, min_val=1)
+        s_max = self.model_.noise_range_[1]
+        edges = np.geomspace(min(self.window_[0], self.model_.window_[0]), s_max, n_scales + 1)
+        windows = np.stack([edges[:-1], edges[1:]], axis=1)
+        exponents = np.stack(
+            [self._frames(X, window=(float(a), float(b))).exponents for a, b in windows], axis=1
+        )
+        dimension = np.clip(1 + exponents, 0, 1).sum(axis=2)
+        return ScaleSpectrum(windows * np.exp(self.model_.scaling_.log_unit), exponents, dimension)
 
     def sample(self, n_samples: int = 1, random_state=None) -> np.ndarray:
         """Generate rows from the model, see `GenerativeModel.sample`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import textwrap
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,7 +11,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from alignlearn.dimension import DimensionEstimate, local_extent, pointwise_dimension
+from alignlearn.dimension import DimensionEstimate
 
 _WIDTH = 88
 _PER_LINE = 10  # classes in one line of the table
@@ -157,17 +156,11 @@ def scale_dimensions(
     """
     check_is_fitted(manifold)
     rows = check_random_state(random_state).permutation(len(X))[:n_points]
-    model = manifold.model_
-    s_min = min(manifold.window_[0], model.window_[0])
-    edges = np.geomspace(s_min, model.noise_range_[1], n_scales + 1)
-    unit = np.exp(model.scaling_.log_unit)
-    scales = []
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
-        at_scale = copy.copy(manifold).set_params(window=(float(low), float(high)))
-        rates = at_scale.lyapunov_exponents(X[rows])
-        surviving = np.clip(1 + rates, 0, 1).sum(axis=1).mean()
-        scales.append(ScaleDimension((float(low * unit), float(high * unit)), float(surviving)))
-    return tuple(scales)
+    found = manifold.scale_spectrum(X[rows], n_scales)
+    return tuple(
+        ScaleDimension((float(low), float(high)), float(dimension))
+        for (low, high), dimension in zip(found.windows, found.dimension.mean(axis=0), strict=True)
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -259,14 +252,11 @@ class GeometryReport:
         if y is not None and np.shape(y) != (len(X),):
             raise ValueError(f"expected a class for each of {len(X)} rows, got {np.shape(y)}.")
         exponents = manifold.reference_exponents_
-        pointwise = pointwise_dimension(exponents)
+        pointwise = manifold._pointwise(exponents)
         classes = () if y is None else _class_dimensions(pointwise, np.asarray(y)[rows])
         estimate, model = manifold.dimension_estimate_, manifold.model_
-        median = np.median(exponents, axis=0)
         s_min, s_max = manifold.window_
         unit = float(np.exp(model.scaling_.log_unit))
-        normal = median[estimate.dimension :]
-        extent = local_extent(normal, s_min, s_max)
         return cls(
             n_samples=len(X),
             n_features=X.shape[1],
@@ -275,7 +265,7 @@ class GeometryReport:
             pointwise_quartiles=_quartiles(pointwise),
             exponents=_quartiles(exponents),
             window=(s_min * unit, s_max * unit),
-            thickness=unit * float(np.median(extent)) if len(extent) else np.nan,
+            thickness=manifold.noise_level_,
             scales=scale_dimensions(manifold, X),
             classes=classes,
             local_pca=local_pca_dimension(X),
@@ -305,7 +295,8 @@ class GeometryReport:
             lines[0] += "  (not resolved)"
             lines += _wrap(
                 "No direction contracts: either the data fill all their dimensions at these "
-                "scales, or the model has not learned them yet. Train longer to tell these apart."
+                "scales, or the model has not learned them yet; the number is from the distances "
+                "between neighbours. Train longer to tell these apart."
             )
             return "\n".join(lines)
         lines += _wrap(
@@ -313,6 +304,11 @@ class GeometryReport:
             f"{self.estimate.confidence:.0%} of {self.n_points} points say exactly {d}; half of "
             f"them say {low:.0f} to {high:.0f}."
         )
+        if not self.estimate.clear:
+            lines += _wrap(
+                "No gap between the exponents is clear: the dimension depends on the scale, see "
+                "the table below."
+            )
         if self.estimate.confidence < 0.5:
             lines += _wrap("The points do not agree on one number: take the range, not the number.")
         return "\n".join(lines)

@@ -28,6 +28,8 @@ class TrainingHistory:
         Step whose EMA weights were kept.
     best_loss : float
         Their held-out loss.
+    stopped : bool
+        Whether a callback or an interruption ended training.
     """
 
     steps: list[int] = field(default_factory=list)
@@ -35,6 +37,7 @@ class TrainingHistory:
     held_out_loss: list[float] = field(default_factory=list)
     best_step: int = 0
     best_loss: float = math.inf
+    stopped: bool = False
 
 
 # Geometry is decided at small noise: above this level, in standard deviations, lie few draws.
@@ -202,9 +205,11 @@ def train_denoiser(
             if loss_now < history.best_loss:
                 history.best_step, history.best_loss, since_best = step, loss_now, 0
                 best = copy.deepcopy(average.state_dict())
-            if on_evaluation(history) or since_best >= n_iter_no_change:
+            history.stopped = bool(on_evaluation(history))
+            if history.stopped or since_best >= n_iter_no_change:
                 break
     except KeyboardInterrupt:
+        history.stopped = True
         warnings.warn(
             f"training was interrupted; the weights of step {history.best_step} of {max_iter}, the "
             "best so far, are kept.",

@@ -14,7 +14,16 @@ FLOORS = [
     ["schedules", "solvers", "dimension", "metrics"],
     ["flow"],
     ["tangent", "networks", "gaussian"],
-    ["models", "training", "datasets", "embedding", "_arrays", "_callbacks", "_tables"],
+    [
+        "models",
+        "training",
+        "datasets",
+        "embedding",
+        "neighbors",
+        "_arrays",
+        "_callbacks",
+        "_tables",
+    ],
     ["manifold", "support", "robustness", "response", "scoring", "persistence", "report"],
     ["plotting", "__main__"],
 ]

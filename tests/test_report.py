@@ -8,7 +8,6 @@ import pytest
 
 from alignlearn import LyapunovManifold
 from alignlearn.datasets import make_sphere
-from alignlearn.dimension import pointwise_dimension
 from alignlearn.models import Diffusion, KernelDiffusion
 from alignlearn.report import GeometryReport, local_pca_dimension, scale_dimensions
 
@@ -36,7 +35,7 @@ def test_the_numbers_are_those_of_the_estimator(sphere, report):
     np.testing.assert_array_equal(
         report.exponents[1], np.median(manifold.reference_exponents_, axis=0)
     )
-    pointwise = pointwise_dimension(manifold.reference_exponents_)
+    pointwise = manifold.dimension(X[manifold.reference_indices_])
     for entry in report.classes:
         mine = pointwise[y[manifold.reference_indices_] == entry.label]
         assert entry.n_points == len(mine)
@@ -71,8 +70,15 @@ def test_an_unresolved_dimension_is_called_that(report):
 
 
 def test_points_that_disagree_are_reported(report):
-    split = report.estimate._replace(confidence=0.2)
+    split = report.estimate._replace(confidence=0.2, resolved=True)
     assert "do not agree" in str(dataclasses.replace(report, estimate=split))
+
+
+def test_a_spectrum_without_a_clear_gap_is_reported(report):
+    for clear in (True, False):
+        estimate = report.estimate._replace(resolved=True, clear=clear)
+        text = str(dataclasses.replace(report, estimate=estimate))
+        assert ("No gap between the exponents is clear" in text) is not clear
 
 
 def test_a_trained_model_tells_its_loss_and_steps():

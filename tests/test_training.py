@@ -43,7 +43,8 @@ class Spy(nn.Module):
 def spied(event=None, at=math.inf):
     """A model trained to the end unless something happens."""
     network = Spy(event, at)
-    return Diffusion(network=network, max_iter=80, n_iter_no_change=1000, random_state=0)
+    options = {"max_iter": 80, "n_iter_no_change": 1000, "random_state": 0}
+    return Diffusion(network=network, n_estimators=1, **options)
 
 
 def interrupt(network):
@@ -70,16 +71,16 @@ def test_interrupted_weights_are_those_of_the_best_step(X):
     whole = spied().fit(X)
     with pytest.warns(ConvergenceWarning, match="interrupted"):
         cut = spied(interrupt, at).fit(X)
-    losses = whole.history_.held_out_loss[: len(cut.history_.steps)]
-    assert cut.history_.held_out_loss == losses and len(losses) > 2
+    losses = whole.histories_[0].held_out_loss[: len(cut.histories_[0].steps)]
+    assert cut.histories_[0].held_out_loss == losses and len(losses) > 2
     assert cut.loss_ == min(losses)
-    assert cut.history_.best_step == cut.history_.steps[int(np.argmin(losses))]
+    assert cut.histories_[0].best_step == cut.histories_[0].steps[int(np.argmin(losses))]
 
 
 def test_steps_after_the_best_one_leave_no_trace_in_the_weights(X):
     """A run to the end equals one that is interrupted right after its best step."""
     whole = spied().set_params(learning_rate=0.3).fit(X)
-    best = whole.history_.best_step
+    best = whole.histories_[0].best_step
     assert 0 < best < 80, "the case must have a best step before the last"
     cut = spied(interrupt, best + 1).set_params(learning_rate=0.3)
     with pytest.warns(ConvergenceWarning, match="interrupted"):
@@ -108,7 +109,7 @@ def test_huge_learning_rate_ends_in_an_error_or_a_finite_model(X):
 
 
 def test_weights_kept_are_those_of_the_lowest_held_out_loss(X):
-    history = MODELS["Diffusion"](max_iter=60, learning_rate=0.05).fit(X).history_
+    history = MODELS["Diffusion"](max_iter=60, learning_rate=0.05).fit(X).histories_[0]
     best = int(np.argmin(history.held_out_loss))
     assert history.best_step == history.steps[best]
     assert history.best_loss == history.held_out_loss[best]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from numbers import Integral, Real
 
+import numpy as np
 import torch
 from sklearn.utils import check_random_state, check_scalar
 from torch import Tensor, nn
@@ -34,11 +35,42 @@ class PreconditionedDenoiser(nn.Module):
         return c_in * c_in * y + s * c_in * self.network(c_in * y, torch.log(s))
 
 
-class Diffusion(CallbackSupportMixin, GenerativeModel):
-    """Diffusion model of vectors: denoising score matching with a gated residual network.
+class MeanDenoiser(nn.Module):
+    """Mean of denoisers: the errors that they do not share cancel (Breiman 1996, bagging)."""
 
-    Part of the rows is held out; the weights with the lowest held-out denoising loss are kept, so
-    that small or noisy data are not memorised.
+    def __init__(self, members: list[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, y: Tensor, s: Tensor) -> Tensor:
+        """Rows y (n, D) at noise s, 0-dimensional or (n, 1)."""
+        total = self.members[0](y, s)
+        for member in self.members[1:]:
+            total = total + member(y, s)
+        return total / len(self.members)
+
+
+class SpanDenoiser(nn.Module):
+    """Denoiser of data in a linear subspace: all that is noise across it goes at once."""
+
+    basis: Tensor
+
+    def __init__(self, denoiser: nn.Module, basis: Tensor) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+        self.register_buffer("basis", basis)
+
+    def forward(self, y: Tensor, s: Tensor) -> Tensor:
+        """Rows y (n, D) at noise s, 0-dimensional or (n, 1)."""
+        return self.denoiser(y @ self.basis, s) @ self.basis.T
+
+
+class Diffusion(CallbackSupportMixin, GenerativeModel):
+    """Diffusion model of vectors: denoising score matching with gated residual networks.
+
+    A few networks are trained, each without another part of the rows, on which the denoising loss
+    decides when its weights are best, so that small or noisy data are not memorised; their mean is
+    the denoiser. Data that lie in a linear subspace are learned there.
 
     Parameters
     ----------
@@ -49,8 +81,13 @@ class Diffusion(CallbackSupportMixin, GenerativeModel):
         Width of the default network; default from n and D.
     n_blocks : int, default=3
         Blocks of the default network.
+    n_estimators : int, optional
+        Number of networks, or rather a budget of as many times `max_iter` steps: networks that stop
+        early leave time for others, up to four. 1 is a single network. Default 4 where the default
+        network is small, else 2.
     max_iter : int, default=3000
-        Optimisation steps at most. More steps give better tangent spaces where data suffice.
+        Optimisation steps of a network at most. More steps give better tangent spaces where data
+        suffice.
     batch_size : int, default=256
         Rows of a step.
     learning_rate : float, default=3e-3
@@ -63,7 +100,7 @@ class Diffusion(CallbackSupportMixin, GenerativeModel):
     window : (float, float), default=(0.02, 0.2)
         Noise levels over which Lyapunov vectors are taken by default.
     validation_fraction : float, default=0.1
-        Share of the rows held out.
+        Share of the rows that each network holds out.
     n_iter_no_change : int, default=10
         Evaluations (40 over `max_iter` steps) without improvement after which training stops.
     device : str or torch.device, optional
@@ -75,12 +112,13 @@ class Diffusion(CallbackSupportMixin, GenerativeModel):
     ----------
     denoiser_ : torch.nn.Module
         The trained denoiser.
-    history_ : TrainingHistory
-        Training curve.
+    histories_ : list of TrainingHistory
+        Training curve of each network.
     loss_ : float
-        Held-out denoising loss of the weights kept; 1 means no structure was found.
+        Held-out denoising loss of the weights kept, mean over the networks; 1 means that no
+        structure was found.
     n_iter_ : int
-        Steps taken.
+        Steps taken, the most of any network.
 
     Examples
     --------
@@ -98,6 +136,7 @@ class Diffusion(CallbackSupportMixin, GenerativeModel):
         network=None,
         width=None,
         n_blocks=3,
+        n_estimators=None,
         max_iter=3000,
         batch_size=256,
         learning_rate=3e-3,
@@ -112,6 +151,7 @@ class Diffusion(CallbackSupportMixin, GenerativeModel):
         self.network = network
         self.width = width
         self.n_blocks = n_blocks
+        self.n_estimators = n_estimators
         self.max_iter = max_iter
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -148,54 +188,85 @@ class Diffusion(CallbackSupportMixin, GenerativeModel):
         x = self._fit_scaling(X, torch.float32, device)
         rng = check_random_state(self.random_state)
         generator = make_generator(rng, device)
-        n_held = round(self.validation_fraction * len(x))
-        order = torch.randperm(len(x), generator=generator, device=device)
-        # Fewer than two rows on a side select nothing: train and select on all of them.
-        held, kept = (order[:n_held], order[n_held:]) if n_held > 1 else (order, order)
         leading = float(self.gaussian_.variances.max()) ** 0.5
         noise_range = (
             float(self.s_min),
             max(5.0, 3 * leading) if self.s_max is None else self.s_max,
         )
-        held_out = HeldOutLoss(x[held], noise_range, generator)
-        denoiser = PreconditionedDenoiser(self._make_network(len(x), rng)).to(device)
+        basis = self._span_basis(x)
+        x = x if basis is None else x @ basis
+        n_estimators = self.n_estimators
+        if n_estimators is None:
+            n_estimators = 4 if default_width(*x.shape) == SMALL_WIDTH else 2
         n_evaluations = -(-self.max_iter // evaluation_interval(self.max_iter))
-        context = self._init_callback_context(max_subtasks=n_evaluations)
+        context = self._init_callback_context(max_subtasks=(n_estimators + 1) * n_evaluations)
         context.call_on_fit_task_begin(estimator=self)
 
         def on_evaluation(history):
             task = context.subcontext(task_name="evaluation").call_on_fit_task_begin(estimator=self)
             return task.call_on_fit_task_end(estimator=self)
 
-        self.history_ = train_denoiser(
-            denoiser,
-            x[kept],
-            held_out,
-            max_iter=self.max_iter,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            noise_range=noise_range,
-            n_iter_no_change=self.n_iter_no_change,
-            generator=generator,
-            on_evaluation=on_evaluation,
-        )
+        order = torch.randperm(len(x), generator=generator, device=device)
+        members, histories = [], []
+        budget, at_most = n_estimators * self.max_iter, 1 if n_estimators == 1 else MAX_NETWORKS
+        while len(members) < at_most and 2 * budget > self.max_iter:
+            kept, held = self._split(order, len(members))
+            member = PreconditionedDenoiser(self._make_network(*x.shape, rng)).to(device)
+            history = train_denoiser(
+                member,
+                x[kept],
+                HeldOutLoss(x[held], noise_range, generator),
+                max_iter=self.max_iter,
+                batch_size=self.batch_size,
+                learning_rate=self.learning_rate,
+                noise_range=noise_range,
+                n_iter_no_change=self.n_iter_no_change,
+                generator=generator,
+                on_evaluation=on_evaluation,
+            )
+            if history.best_step or not members:
+                members.append(member)
+                histories.append(history)
+            if history.stopped:
+                break
+            budget -= history.steps[-1]
         context.call_on_fit_task_end(estimator=self)
+        denoiser = members[0] if len(members) == 1 else MeanDenoiser(members)
+        denoiser = denoiser if basis is None else SpanDenoiser(denoiser, basis)
         self.denoiser_ = denoiser.requires_grad_(False).eval()
         self.noise_range_, self.window_ = noise_range, tuple(self.window)
-        self.loss_ = self.history_.best_loss
-        self.n_iter_ = self.history_.steps[-1] if self.history_.steps else 0
+        self.histories_ = histories
+        self.loss_ = float(np.mean([history.best_loss for history in histories]))
+        self.n_iter_ = max(history.steps[-1] if history.steps else 0 for history in histories)
         return self
+
+    def _span_basis(self, x: Tensor) -> Tensor | None:
+        """Orthonormal basis (D, r) of the linear span of the rows, None if that is everything."""
+        rank = self.scaling_.rank
+        if rank == x.shape[1] or self.network is not None:
+            return None
+        if rank <= self.gaussian_.basis.shape[1]:
+            return self.gaussian_.basis[:, :rank].contiguous()
+        return torch.linalg.svd(x.double(), full_matrices=False).Vh[:rank].T.to(x)
+
+    def _split(self, order: Tensor, i: int) -> tuple[Tensor, Tensor]:
+        """Rows to train on and rows held out by network i: fold after fold of a random order."""
+        n_held = round(self.validation_fraction * len(order))
+        if n_held < 2:  # fewer rows select nothing: train and select on all of them
+            return order, order
+        order = order.roll(-i * n_held)
+        return order[n_held:], order[:n_held]
 
     def denoiser(self) -> Denoiser:
         """The trained denoiser."""
         return self.denoiser_
 
-    def _make_network(self, n_samples: int, rng) -> nn.Module:
+    def _make_network(self, n_samples: int, n_features: int, rng) -> nn.Module:
         if self.network is not None:
             return copy.deepcopy(self.network)
-        D = self.n_features_in_
-        width = default_width(n_samples, D) if self.width is None else self.width
-        return GatedNetwork(D, width=width, n_blocks=self.n_blocks, generator=make_generator(rng))
+        width = default_width(n_samples, n_features) if self.width is None else self.width
+        generator = make_generator(rng)
+        return GatedNetwork(n_features, width=width, n_blocks=self.n_blocks, generator=generator)
 
     def _bytes_per_column(self) -> int:
         n_hidden = max((p.shape[0] for p in self.denoiser_.parameters()), default=1)
@@ -204,8 +275,9 @@ class Diffusion(CallbackSupportMixin, GenerativeModel):
     def _check_params(self) -> None:
         for name in ("n_blocks", "max_iter", "batch_size", "n_iter_no_change"):
             check_scalar(getattr(self, name), name, Integral, min_val=1)
-        if self.width is not None:
-            check_scalar(self.width, "width", Integral, min_val=1)
+        for name in ("width", "n_estimators"):
+            if getattr(self, name) is not None:
+                check_scalar(getattr(self, name), name, Integral, min_val=1)
         for name in ("learning_rate", "s_min", "s_max"):
             value = getattr(self, name)
             if value is not None or name != "s_max":
@@ -225,6 +297,13 @@ class Diffusion(CallbackSupportMixin, GenerativeModel):
         check_noise_range(self.s_min, 5.0 if self.s_max is None else self.s_max, self.window)
 
 
+# Networks at most: their number is the price of a frame.
+MAX_NETWORKS = 4
+
+# Width of the default network where few or low-dimensional data make it small.
+SMALL_WIDTH = 64
+
+
 def default_width(n_samples: int, n_features: int) -> int:
     """Width of the default network: what n rows can teach, and D asks for."""
-    return 64 if n_samples * n_features < 20_000 else 128
+    return SMALL_WIDTH if n_samples * n_features < 20_000 else 128
