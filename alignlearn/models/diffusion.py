@@ -83,7 +83,7 @@ class Diffusion(CallbackSupportMixin, GenerativeModel):
         Blocks of the default network.
     n_estimators : int, optional
         Number of networks, or rather a budget of as many times `max_iter` steps: networks that stop
-        early leave time for others, up to four. 1 is a single network. Default 4 where the default
+        early leave time for others, up to four. 1 is a single network. Default 3 where the default
         network is small, else 2.
     max_iter : int, default=3000
         Optimisation steps of a network at most. More steps give better tangent spaces where data
@@ -101,7 +101,7 @@ class Diffusion(CallbackSupportMixin, GenerativeModel):
         Noise levels over which Lyapunov vectors are taken by default.
     validation_fraction : float, default=0.1
         Share of the rows that each network holds out.
-    n_iter_no_change : int, default=10
+    n_iter_no_change : int, default=8
         Evaluations (40 over `max_iter` steps) without improvement after which training stops.
     device : str or torch.device, optional
         None is CUDA where there is one, else the CPU.
@@ -144,7 +144,7 @@ class Diffusion(CallbackSupportMixin, GenerativeModel):
         s_max=None,
         window=(0.02, 0.2),
         validation_fraction=0.1,
-        n_iter_no_change=10,
+        n_iter_no_change=8,
         device=None,
         random_state=None,
     ):
@@ -197,7 +197,7 @@ class Diffusion(CallbackSupportMixin, GenerativeModel):
         x = x if basis is None else x @ basis
         n_estimators = self.n_estimators
         if n_estimators is None:
-            n_estimators = 4 if default_width(*x.shape) == SMALL_WIDTH else 2
+            n_estimators = 3 if default_width(*x.shape) == SMALL_WIDTH else 2
         n_evaluations = -(-self.max_iter // evaluation_interval(self.max_iter))
         context = self._init_callback_context(max_subtasks=(n_estimators + 1) * n_evaluations)
         context.call_on_fit_task_begin(estimator=self)
