@@ -251,7 +251,9 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
             self.neighbor_dimension_ = self._neighbor_dimension(X)
             estimate = estimate_dimension(inside, self.neighbor_dimension_)
         if estimate.dimension == self.model_.scaling_.rank < self.n_features_in_:
-            estimate = estimate._replace(resolved=True)  # they contract that leave the span
+            estimate = estimate._replace(
+                resolved=True, clear=True
+            )  # what leaves the span contracts
         self.dimension_estimate_, self.dimension_ = estimate, estimate.dimension
         self.noise_level_ = self._noise_level(few)
         self._warn_if_unclear()

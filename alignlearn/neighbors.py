@@ -41,7 +41,7 @@ def neighbor_dimension(X: np.ndarray, n_neighbors: int = N_NEIGHBORS) -> float:
     distances = NearestNeighbors(n_neighbors=k).fit(X).kneighbors()[0]
     distances = np.maximum(distances, np.finfo(float).tiny)
     ratios = np.log(distances[:, -1:] / distances[:, :-1])
-    return float((k - 2) / max(ratios.sum(axis=1).mean(), np.finfo(float).tiny))
+    return float((k - 1) / max(ratios.sum(axis=1).mean(), np.finfo(float).tiny))
 
 
 def calibrated_dimension(X: np.ndarray, reference: np.ndarray, random_state=None) -> float:

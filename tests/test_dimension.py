@@ -5,9 +5,11 @@ import pytest
 from oracles import gaussian_rates
 
 from alignlearn.dimension import (
+    TANGENT,
     estimate_dimension,
     local_extent,
     pointwise_dimension,
+    prior_weights,
     spectral_gaps,
 )
 
@@ -63,6 +65,44 @@ def test_gaps_sum_to_one_from_rate_zero_to_the_floor():
 def test_gaps_ignore_what_lies_beyond_the_floor_and_above_zero():
     rates = np.array([[0.3, 0.0, -1.0, -5.0]])
     np.testing.assert_allclose(spectral_gaps(rates), [[0.0, 1.0, 0.0, 0.0]])
+
+
+def faint(gaps, n=20, jitter=0.0):
+    """n points whose depths grow by the given steps from 0, on the scale of `spectral_gaps`."""
+    depth = np.cumsum(gaps) + np.random.default_rng(0).uniform(-jitter, jitter, (n, len(gaps)))
+    return np.sort(-TANGENT * np.expm1(np.clip(depth, 0, 1) * np.log1p(1 / TANGENT)))[:, ::-1]
+
+
+def test_clear_gap_is_deaf_to_the_prior():
+    for prior in (None, 1.0, 6.0):
+        estimate = estimate_dimension(spectrum(3), prior)
+        assert (estimate.dimension, estimate.clear) == (3, True)
+
+
+def test_prior_decides_between_faint_gaps():
+    """Two gaps of equal size, behind 2 and behind 5; the points are split between them."""
+    rates = faint([0.0, 0.0, 0.15, 0.0, 0.0, 0.15], jitter=0.02)
+    guesses = {guess: estimate_dimension(rates, guess) for guess in (2.0, 5.0)}
+    assert {guess: e.dimension for guess, e in guesses.items()} == {2.0: 2, 5.0: 5}
+    assert not any(e.clear for e in guesses.values())
+
+
+def test_agreement_of_the_points_makes_a_faint_gap_clear():
+    estimate = estimate_dimension(faint([0.0, 0.0, 0.2, 0.0, 0.0, 0.0]), 6.0)
+    assert (estimate.dimension, estimate.clear, estimate.confidence) == (2, True, 1.0)
+
+
+@pytest.mark.parametrize("prior, expected", [(3.6, 4), (40.0, D), (0.2, 1), (None, D)])
+def test_without_any_gap_the_prior_is_the_answer(prior, expected):
+    estimate = estimate_dimension(faint([0.01] * D), prior)
+    assert estimate.dimension == expected and not estimate.resolved
+
+
+def test_weights_are_log_normal_around_the_prior():
+    weights = prior_weights(8, 4.0)
+    assert weights.argmax() == 3 and weights[3] == 1
+    assert weights[1] == pytest.approx(weights[7])  # half and double
+    np.testing.assert_array_equal(prior_weights(3, None), 1.0)
 
 
 def test_extent_inverts_the_gaussian_closed_form():

@@ -145,6 +145,57 @@ def test_row_alone_has_the_answer_of_the_row_in_the_batch(name, X):
     np.testing.assert_allclose(alone, batch, atol=1e-5 if name == "Diffusion" else 1e-9)
 
 
+# --- span, noise and scale ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["GaussianModel", "KernelDiffusion"])
+def test_isometric_embedding_into_more_columns_adds_normal_directions_only(name, X):
+    basis = ortho_group.rvs(9, random_state=0)[:D]
+    flat, embedded = (ode(model=MODELS[name]()).fit(Z) for Z in (X, X @ basis))
+    query = plane(6, seed=1)
+    expected = np.pad(flat.lyapunov_exponents(query), ((0, 0), (0, 5)), constant_values=-1.0)
+    np.testing.assert_allclose(embedded.lyapunov_exponents(query @ basis), expected, atol=1e-6)
+    assert embedded.dimension_ == flat.dimension_
+    assert (embedded.dimension(query @ basis) == flat.dimension(query)).all()
+
+
+def test_linear_subspace_is_resolved_and_does_not_warn(recwarn):
+    X = np.random.default_rng(0).standard_normal((200, 3)) @ ortho_group.rvs(8, random_state=0)[:3]
+    manifold = LyapunovManifold(model=GaussianModel(), random_state=0).fit(X)
+    assert manifold.dimension_ == 3 and manifold.dimension_estimate_.resolved
+    assert not [w for w in recwarn if issubclass(w.category, ConvergenceWarning)]
+    assert np.isnan(manifold.noise_level_)
+
+
+@pytest.mark.parametrize("unit", [1.0, 1000.0])
+@pytest.mark.parametrize("noise", [0.05, 0.15])
+def test_noise_level_of_a_noisy_plane_is_its_standard_deviation(noise, unit):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((2000, 6)) * [1, 1, noise, noise, noise, noise]
+    manifold = LyapunovManifold(model=GaussianModel(), random_state=0).fit(unit * X)
+    assert manifold.dimension_ == 2
+    assert manifold.noise_level_ == pytest.approx(unit * noise, rel=0.05)
+
+
+def test_scale_spectrum_of_gaussian_data_is_the_closed_form(gaussian, X):
+    found = gaussian.scale_spectrum(X[:3], n_scales=4)
+    unit = np.exp(gaussian.model_.scaling_.log_unit)
+    c = np.linalg.eigvalsh(np.cov(X.T, bias=True))[::-1] / X.var(0).mean()
+    assert found.windows.shape == (4, 2) and found.exponents.shape == (3, 4, D)
+    np.testing.assert_allclose(found.windows[1:, 0], found.windows[:-1, 1])
+    assert found.windows[-1, 1] == pytest.approx(gaussian.model_.noise_range_[1] * unit)
+    for i, window in enumerate(found.windows / unit):
+        expected = gaussian_rates(c, *window)
+        np.testing.assert_allclose(found.exponents[0, i], expected, atol=2e-3)
+        assert found.dimension[0, i] == pytest.approx((1 + expected).sum(), abs=0.01)
+
+
+@pytest.mark.parametrize("n_scales", [0, 1.5])
+def test_scale_spectrum_wants_a_number_of_scales(n_scales, gaussian, X):
+    with pytest.raises((ValueError, TypeError), match="n_scales"):
+        gaussian.scale_spectrum(X, n_scales)
+
+
 # --- how the work is cut ----------------------------------------------------------------------
 
 

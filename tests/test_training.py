@@ -158,3 +158,66 @@ def test_noise_levels_are_stratified_over_the_log_range(n, share, generator):
     if share == 0:
         parts = (log_s - low) / (middle - low) * n
     assert (np.abs(parts - np.arange(n) - 0.5) < 0.5 + 1e-6 * n).all()
+
+
+# --- several networks -------------------------------------------------------------------------
+
+
+def test_denoiser_is_the_mean_of_its_networks(X):
+    model = MODELS["Diffusion"](n_estimators=3).fit(X)
+    members, y, s = model.denoiser_.members, model.encode(X[:5]), torch.tensor(0.3)
+    assert len(members) == len(model.histories_) == 3
+    expected = torch.stack([member(y, s) for member in members]).mean(0)
+    torch.testing.assert_close(model.denoiser_(y, s), expected)
+    assert model.loss_ == pytest.approx(np.mean([h.best_loss for h in model.histories_]))
+    assert not torch.equal(members[0](y, s), members[1](y, s))
+
+
+def test_networks_that_stop_early_leave_their_steps_to_others(X):
+    """A learning rate that ruins the weights ends a network after one evaluation."""
+    model = MODELS["Diffusion"](n_estimators=2, max_iter=80, learning_rate=0.5, n_iter_no_change=1)
+    steps = [history.steps[-1] for history in model.fit(X).histories_]
+    assert len(steps) == 4 and sum(steps) < 2 * 80
+
+
+def test_one_estimator_is_one_network(X):
+    model = MODELS["Diffusion"](n_estimators=1, max_iter=80, learning_rate=0.5, n_iter_no_change=1)
+    assert len(model.fit(X).histories_) == 1
+
+
+def test_every_network_holds_out_other_rows(X):
+    model = MODELS["Diffusion"](validation_fraction=0.25)
+    order = torch.randperm(40)
+    splits = [model._split(order, i) for i in range(4)]
+    for kept, held in splits:
+        assert sorted(torch.cat([kept, held]).tolist()) == list(range(40)) and len(held) == 10
+    assert sorted(torch.cat([held for _, held in splits]).tolist()) == list(range(40))
+
+
+def test_interrupt_in_the_second_network_keeps_the_first(X):
+    """81 evaluated steps of the first network come before; the copy counts its own."""
+    steps = []
+
+    def interrupt_second(network):
+        steps.append(network.count)
+        if steps.count(1) == 2:
+            raise KeyboardInterrupt
+
+    network = Spy(interrupt_second, 1)
+    model = Diffusion(network=network, n_estimators=2, max_iter=20, random_state=0)
+    with pytest.warns(ConvergenceWarning, match="interrupted"):
+        model.fit(X)
+    assert len(model.histories_) == 1 and model.n_iter_ == 20
+    assert np.isfinite(model.sample(3)).all()
+
+
+def test_data_in_a_subspace_are_learned_there(X):
+    """The denoiser leaves no noise across the span, and what it does inside is as if alone."""
+    basis = torch.linalg.qr(torch.randn(7, 3, generator=torch.Generator().manual_seed(0))).Q
+    model = MODELS["Diffusion"]().fit(X @ basis.numpy().T)
+    assert model.scaling_.rank == 3
+    y = torch.randn(9, 7, generator=torch.Generator().manual_seed(1))
+    out = model.denoiser_(y, torch.tensor(0.5))
+    span = model.denoiser_.basis
+    torch.testing.assert_close(out @ span @ span.T, out, atol=1e-5, rtol=0)
+    torch.testing.assert_close(model.denoiser_(y @ span @ span.T, torch.tensor(0.5)), out)
