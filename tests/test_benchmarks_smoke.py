@@ -24,9 +24,8 @@ def scripts(monkeypatch):
     n_threads = torch.get_num_threads()
     yield
     torch.set_num_threads(n_threads)
-    names = ("common", "tangents", "extraction", "frame_cost", "networks", "make_tables", "all")
-    for name in names:
-        sys.modules.pop(name, None)
+    for path in FOLDER.glob("*.py"):
+        sys.modules.pop(path.stem, None)
 
 
 def tiny(common, **model):
@@ -66,6 +65,17 @@ def test_cases_draw_fresh_points_of_the_same_manifold():
     train, fresh = case.sample(3).points, case.fresh(3, 20).points
     distance = np.linalg.norm(fresh[:, None] - train[None], axis=-1).min(1)
     assert 0 < distance.max() < 0.05
+
+
+def test_cases_measure_the_angle_they_name():
+    import common
+
+    A = np.eye(4)[None, :, :2]
+    B = np.linalg.qr(A + 0.1 * np.eye(4)[None, :, 2:] * [1, 3]).Q
+    angles = np.degrees(np.arctan([0.1, 0.3]))
+    assert common.CASES["random5"].error(A, B) == pytest.approx(np.sqrt(np.mean(angles**2)))
+    assert common.CASES["sphere5-R20"].error(A, B) == pytest.approx(angles[1])
+    assert common.CASES["torus-300-0"].error(A[:, :3], np.eye(3)[None, :, 1:]) == pytest.approx(90)
 
 
 def test_settings_ignore_the_seed_and_see_the_model():
@@ -116,12 +126,17 @@ def test_only_the_newest_settings_enter_a_table(tmp_path):
 
 @pytest.mark.filterwarnings("ignore")
 def test_every_script_measures_and_makes_its_tables(tmp_path):
+    import budget
     import common
+    import dimension
     import extraction
     import frame_cost
+    import frame_speed
     import make_tables
     import networks
+    import peer_speed
     import tangents
+    import training_speed
 
     job = tiny(common)
     common.N_CORES = 1  # short calls are slower with two threads
@@ -142,13 +157,99 @@ def test_every_script_measures_and_makes_its_tables(tmp_path):
             "result": frame_cost.measure_here(20, 3, 3, n_train=60, repeats=1),
         }
     )
-    page = "".join(f"<!-- table:{name} -->old<!-- /table -->\n" for name in make_tables.TABLES)
+    budgets = budget.make_jobs([sphere], [0], (2, 3), job.manifold)
+    assert [b.manifold.model.max_iter for b in budgets] == [2, 3]
+    store = common.Store("budget", tmp_path)
+    assert common.run_jobs(budget.measure, budgets, store, workers=1) == 0
+    options = {"frame_speed": {"n": 5, "n_obvious": 2}}
+    options["training_speed"] = {"threads": 1, "seconds": 0}
+    for script in (frame_speed, training_speed):
+        store = common.Store(script.__name__, tmp_path)
+        timed = common.Job(job.case, 0, job.manifold, options[script.__name__])
+        assert common.run_jobs(script.measure, [timed], store, workers=1) == 0
+    random = peer_speed.case_of(60, 4, 2)
+    found = {"method": "alignlearn", "n": 60, "D": 4, "d": 2, "limit_s": 9.0, "too_slow": False}
+    found |= peer_speed.measure_here("alignlearn", 60, 4, 2, 0, max_iter=2)
+    slow = {**found, "method": "DANCo", "seconds": None, "dimension": None, "too_slow": True}
+    for result in (found, slow):
+        peers = common.Job(random, 0, job.manifold, {"method": result["method"]})
+        store = common.Store("peer_speed", tmp_path)
+        common.run_jobs(lambda _, result=result: result, [peers], store, workers=1)
+    store = common.Store("dimension", tmp_path)
+    dimensions = common.Job(sphere, 0, job.manifold)
+    assert common.run_jobs(dimension.measure, [dimensions], store, workers=1) == 0
+    ours, peer = store.records()[0], {"peer": "MLE", "dimension": None, "mae": None, "D": 3}
+    peer |= {"failure": "ValueError: no", "cpu_s": 1.0}  # runs without scikit-dimension
+    sets = {"bm/M1_Sphere/1000": [2], "bm/M1_Sphere/2500": [2], "iddiff/sphere10": [2]}
+    for name, d in (sets | {"mixture": [1, 3]}).items():
+        copied = {**ours, "case": name, "title": name, "key": name}
+        store.append({**copied, "result": ours["result"] | {"d": d}})
+        common.Store("dimension_peers", tmp_path).append({**copied, "result": peer | {"d": d}})
+    record = common.Store("tangents", tmp_path).records()[0]
+    for name in ("torus-300-0", "sphere2"):
+        copied = {**record, "case": name, "title": name, "key": name}
+        common.Store("tangents", tmp_path).append(copied)
+    page = "".join(f"<!-- table:{name} -->STALE<!-- /table -->\n" for name in make_tables.TABLES)
     filled = make_tables.fill(page, tmp_path)
-    assert "old" not in filled and "Not run" not in filled
+    assert "STALE" not in filled and "Not run" not in filled
     assert "| torus, tiny | training |" in filled
+    assert "sphere2 |" in make_tables.make_table("largest-angle", tmp_path)
+    assert "sphere2 |" not in make_tables.make_table("tangents", tmp_path)
+    assert "| 8.7 |" in make_tables.make_table("published", tmp_path)
+    assert "too slow, over 9" in make_tables.make_table("peer-speed", tmp_path)
+    assert "| MLE | ValueError: no | 4 |" in make_tables.make_table("dimension-failures", tmp_path)
     assert make_tables.fill(filled, tmp_path) == filled
     empty = make_tables.fill(page, tmp_path / "nowhere")
     assert empty.count("Not run yet") == len(make_tables.TABLES)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_obvious_code_gives_the_same_frames():
+    import common
+    import frame_speed
+
+    result = frame_speed.measure(
+        common.Job(
+            tiny(common).case, 0, tiny(common, max_iter=60).manifold, {"n": 9, "n_obvious": 4}
+        )
+    )
+    for code in ("batched", "obvious"):
+        assert result[code]["angle_median"] < 0.01
+        assert result[code]["exponents_max"] < 1e-3
+    assert result["obvious_s"] == pytest.approx(result["obvious_measured_s"] * 9 / 4)
+
+
+def test_products_of_a_training_step_are_those_of_the_linear_layers():
+    import training_speed
+
+    X = np.random.default_rng(0).standard_normal((80, 4))
+    model = Diffusion(max_iter=1, width=8, n_blocks=2, batch_size=16, random_state=0).fit(X)
+    expected = 0
+    for name, layer in training_speed.network_of(model).named_modules():
+        if isinstance(layer, torch.nn.Linear):
+            no_input_gradient = "encode" in name or "noise" in name
+            expected += 2 * layer.weight.numel() * 16 * (2 if no_input_gradient else 3)
+    products = training_speed.products_of_step(model)
+    assert training_speed.flop(products) == expected
+    assert training_speed.seconds_of_products(products, 0) > 0
+
+
+def test_peer_that_takes_too_long_is_ended_and_recorded():
+    import common
+    import peer_speed
+
+    options = {"method": "alignlearn", "limit_s": 0.01}
+    job = common.Job(peer_speed.case_of(60, 4, 2), 0, LyapunovManifold(), options)
+    result = peer_speed.measure(job)
+    assert result["too_slow"] and result["seconds"] is None
+
+
+def test_peers_find_a_dimension():
+    pytest.importorskip("skdim")
+    import peer_speed
+
+    result = peer_speed.measure_here("TwoNN", 110, 4, 2, 0)
+    assert result["seconds"] > 0 and 1 < result["dimension"] < 4
 
 
 @pytest.mark.parametrize("normalize", [True, False])
@@ -181,7 +282,19 @@ def test_records_are_plain_json(tmp_path):
     assert {"script", "case", "seed", "settings", "code", "machine", "date", "load"} <= set(record)
 
 
-def test_one_command_runs_every_script_with_its_own_seeds(tmp_path, monkeypatch):
+def test_every_script_has_a_table_and_every_table_a_script():
+    import importlib
+
+    import make_tables
+
+    everything, needed = importlib.import_module("all"), set()
+    for scripts, _ in make_tables.TABLES.values():
+        needed |= {scripts} if isinstance(scripts, str) else set(scripts)
+    assert needed == {script.__name__ for script, _ in everything.SCRIPTS}
+
+
+@pytest.mark.parametrize("has_skdim", [True, False])
+def test_one_command_runs_every_script_with_its_own_seeds(tmp_path, monkeypatch, capsys, has_skdim):
     import importlib
 
     import make_tables
@@ -189,19 +302,31 @@ def test_one_command_runs_every_script_with_its_own_seeds(tmp_path, monkeypatch)
     page = tmp_path / "page.md"
     page.write_text("<!-- table:tangents --><!-- /table -->")
     everything, ran = importlib.import_module("all"), {}
-    for name in ("frame_cost", "tangents", "extraction", "networks"):
-        script = importlib.import_module(name)
+    for script, _ in everything.SCRIPTS:
 
         def record(measure, jobs, store, *, workers):
             ran[store.script] = {job.seed for job in jobs}
             return 0
 
         monkeypatch.setattr(script, "run_jobs", record)
-    assert everything.main(["--results", str(tmp_path), "--page", str(page)]) == 0
-    assert ran == {
+    spec = object() if has_skdim else None
+    monkeypatch.setattr(everything.dimension_peers, "find_spec", lambda name: spec)
+    options = ["--results", str(tmp_path), "--page", str(page)]
+    assert everything.main(options) == int(not has_skdim)  # something is missing, the rest goes on
+    assert ("alignlearn[benchmark]" in capsys.readouterr().err) != has_skdim
+    expected = {
         "frame_cost": {0},
+        "frame_speed": {0},
+        "training_speed": {0},
+        "peer_speed": {0},
         "tangents": {0, 1, 2, 3, 4},
         "extraction": {100, 101},
         "networks": {0, 1, 2},
+        "budget": {0, 1, 2},
+        "dimension": {0, 1, 2},
+        "dimension_peers": {0, 1, 2},
     }
+    if not has_skdim:
+        del expected["dimension_peers"]
+    assert ran == expected
     assert page.read_text() == make_tables.fill("<!-- table:tangents --><!-- /table -->", tmp_path)

@@ -9,12 +9,33 @@ import argparse
 import sys
 from pathlib import Path
 
+import budget
+import dimension
+import dimension_peers
 import extraction
 import frame_cost
+import frame_speed
 import make_tables
 import networks
+import peer_speed
 import tangents
+import training_speed
 from common import RESULTS
+
+# In this order, each with the number of seeds that it needs: those that measure time come first,
+# one process at a time.
+SCRIPTS = [
+    (frame_cost, 1),
+    (frame_speed, 1),
+    (training_speed, 1),
+    (peer_speed, 1),
+    (tangents, 5),
+    (dimension, 3),
+    (dimension_peers, 3),
+    (extraction, 2),
+    (networks, 3),
+    (budget, 3),
+]
 
 
 def main(argv=None) -> int:
@@ -31,7 +52,7 @@ def main(argv=None) -> int:
     if args.max_iter is not None:
         shared += ["--max-iter", args.max_iter]
     failed = 0
-    for script, n_seeds in [(frame_cost, 1), (tangents, 5), (extraction, 2), (networks, 3)]:
+    for script, n_seeds in SCRIPTS:
         seeds = args.seeds if script is tangents else min(args.seeds, n_seeds)
         failed += script.main([str(part) for part in [*shared, "--seeds", seeds]])
         make_tables.main(["--results", str(args.results), "--page", *map(str, args.page)])

@@ -13,6 +13,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterable
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
@@ -33,11 +34,12 @@ from alignlearn.datasets import (  # noqa: E402
     ManifoldSample,
     make_random_manifold,
     make_sphere,
+    make_swiss_roll,
     make_torus,
     torus_tangents,
 )
 from alignlearn.dimension import pointwise_dimension  # noqa: E402
-from alignlearn.metrics import normal_angle, tangent_error  # noqa: E402
+from alignlearn.metrics import largest_angle, normal_angle, tangent_error  # noqa: E402
 from alignlearn.models import Diffusion  # noqa: E402
 from alignlearn.tangent import LyapunovFrame  # noqa: E402
 
@@ -79,7 +81,11 @@ SCALES = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 
 @dataclass(frozen=True)
 class Case:
-    """One data set: `make` draws a `ManifoldSample` of `n` points, the truth comes with it."""
+    """One data set: `make` draws a `ManifoldSample` of `n` points, the truth comes with it.
+
+    `angle` compares two stacks of frames, in degrees at each point. Default: the normal angle on
+    the torus, else the root mean square of the principal angles.
+    """
 
     name: str
     title: str
@@ -87,6 +93,7 @@ class Case:
     n: int
     noise: float = 0.0
     is_torus: bool = False
+    angle: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
 
     def sample(self, seed: int) -> ManifoldSample:
         """Training set; the seed fixes the manifold and the points."""
@@ -101,14 +108,25 @@ class Case:
         return torus_tangents(sample.points) if self.is_torus else sample.tangents
 
     def error(self, vectors: np.ndarray, truth: np.ndarray) -> float:
-        """Degrees: mean over points of the normal angle (torus) or RMS principal angle."""
-        measure = normal_angle if self.is_torus else tangent_error
-        return float(measure(np.linalg.qr(vectors).Q, truth).mean())
+        """Degrees: mean over points of `angle`."""
+        angle = self.angle or (normal_angle if self.is_torus else tangent_error)
+        return float(angle(np.linalg.qr(vectors).Q, truth).mean())
 
 
 def _random(d: int, D: int) -> Callable[..., ManifoldSample]:
     return partial(make_random_manifold, dim=d, n_features=D)
 
+
+def _torus(n: int, noise: float) -> Case:
+    return Case(f"torus-{n}-{noise:g}", "torus in R^3", make_torus, n, noise, is_torus=True)
+
+
+def _largest(name: str, title: str, make: Callable[..., ManifoldSample], n: int, noise=0.0) -> Case:
+    return Case(name, title, make, n, noise, angle=largest_angle)
+
+
+_sphere5 = partial(make_sphere, dim=5, n_features=20)
+_sphere10 = partial(make_sphere, dim=10, n_features=20)
 
 CASES = {
     case.name: case
@@ -122,8 +140,51 @@ CASES = {
         Case("random10-noisy", "10 in R^50, noise .1", _random(10, 50), 5000, 0.1),
         Case("random10-mild", "10 in R^50, noise .045", _random(10, 50), 5000, 0.045),
         Case("sphere10", "S^10 in R^11, clean", partial(make_sphere, dim=10), 5000),
+        *(_torus(300, noise) for noise in (0.0, 0.1, 0.25)),
+        _torus(1000, 0.25),
+        *(_torus(2000, noise) for noise in (0.0, 0.1)),
+        _torus(5000, 0.1),
+        _largest("sphere2", "S^2 in R^3, clean", make_sphere, 1000),
+        _largest("roll", "swiss roll, clean", make_swiss_roll, 1000),
+        # .05 of 7.93, the standard deviation over all entries
+        _largest("roll-noisy", "swiss roll, noise .4", make_swiss_roll, 1000, 0.4),
+        _largest("sphere5-R20", "S^5 in R^20, clean", _sphere5, 2000),
+        _largest("sphere5-R20-noisy", "S^5 in R^20, noise .05", _sphere5, 2000, 0.05),
+        _largest("sphere10-R20", "S^10 in R^20, clean", _sphere10, 2000),
+        _largest("sphere10-R20-noisy", "S^10 in R^20, noise .05", _sphere10, 2000, 0.05),
     ]
 }
+
+# Normal angle in degrees on the torus, clean and noisy, from Jones (2024), "Manifold diffusion
+# geometry", mean of 10 runs: published, not measured here.
+MDG_PUBLISHED = {
+    "torus-300-0": 8.7,
+    "torus-300-0.1": 10.3,
+    "torus": 5.4,
+    "torus-noisy": 6.2,
+    "torus-1000-0.25": 14.4,
+    "torus-2000-0": 4.1,
+    "torus-2000-0.1": 5.2,
+    "torus-5000-0.1": 3.7,
+}
+PUBLISHED = (  # the torus at every size, by size and noise
+    "torus-300-0",
+    "torus-300-0.1",
+    "torus-300-0.25",
+    "torus",
+    "torus-noisy",
+    "torus-1000-0.25",
+    "torus-2000-0",
+    "torus-2000-0.1",
+    "torus-5000-0.1",
+)
+LARGEST_ANGLE = tuple(name for name, case in CASES.items() if case.angle is largest_angle)
+# The tables of the defaults: every other case, and what scripts run that take all cases.
+MAIN = tuple(
+    name
+    for name in CASES
+    if name not in LARGEST_ANGLE and (name not in PUBLISHED or name in ("torus", "torus-noisy"))
+)
 
 
 # ---------------------------------------------------------------------------------- estimators
@@ -136,12 +197,13 @@ def fit_timed(manifold: LyapunovManifold, X: np.ndarray, seed: int) -> tuple:
         warnings.simplefilter("always")
         m = clone(manifold).set_params(random_state=seed).fit(X)
     model = m.model_
-    history = getattr(model, "history_", None)
+    histories = getattr(model, "histories_", [])
     state = {
         "fit_s": time.perf_counter() - start,
         "fit_cpu_s": time.process_time() - cpu,
         "steps": getattr(model, "n_iter_", 0),
-        "best_step": 0 if history is None else history.best_step,
+        "best_step": max((history.best_step for history in histories), default=0),
+        "n_networks": len(histories),
         "held_out_loss": getattr(model, "loss_", float("nan")),
         "dimension": m.dimension_,
         "confidence": m.dimension_estimate_.confidence,
@@ -423,6 +485,17 @@ def run_jobs(
                 }
             )
     return n_failed
+
+
+@contextmanager
+def torch_threads(n: int):
+    """That many threads in torch, for timings that say how many they had."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def parse_args(description: str, cases: Iterable[str], n_seeds: int, argv=None):

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from common import (
     CASES,
+    MAIN,
     Job,
     Store,
     fit_timed,
@@ -118,7 +119,7 @@ def measure(job: Job) -> dict:
 
 
 def main(argv=None) -> int:
-    args = parse_args(__doc__.splitlines()[0], CASES, len(SEEDS), argv)
+    args = parse_args(__doc__.splitlines()[0], MAIN, len(SEEDS), argv)
     jobs = [
         Job(CASES[name], seed, args.manifold)
         for seed in range(SEEDS[0], SEEDS[0] + args.seeds)

@@ -37,6 +37,11 @@ GRID = {
     "k": [(1000, 200, 10), (1000, 200, 30)],
 }
 SHAPES = sorted({shape for shapes in GRID.values() for shape in shapes})
+# Images of 28 x 28 and of 32 x 32 x 3 pixels; few rows, so that the data with their true frames fit
+# into memory. The time per point does not depend on how many there are.
+LARGE = [(100, 784, 30), (100, 3072, 30)]
+N_TRAIN_LARGE = 500
+NOISE = 0.01  # without it the manifolds span fewer dimensions than D, and the network is smaller
 REPEATS = 15
 
 
@@ -64,7 +69,8 @@ def measure_here(
 ) -> dict:
     """Cost of one tangent column and of whole frames of an otherwise default estimator."""
     torch.set_num_threads(threads)
-    sample = make_random_manifold(max(n_train, n), min(10, D - 1), D, random_state=0)
+    d = min(10, D - 1)
+    sample = make_random_manifold(max(n_train, n), d, D, noise=NOISE, random_state=0)
     model = Diffusion(max_iter=1)
     m = LyapunovManifold(n_components=k, model=model, n_reference=2, random_state=0)
     with warnings.catch_warnings():
@@ -140,7 +146,7 @@ def make_jobs(shapes, manifold: LyapunovManifold, **options) -> list[Job]:
     jobs = []
     for n, D, k in shapes:
         make = partial(make_random_manifold, dim=min(10, D - 1), n_features=D)
-        case = Case(f"n{n}-D{D}-k{k}", f"{n} rows in R^{D}", make, n)
+        case = Case(f"n{n}-D{D}-k{k}", f"{n} rows in R^{D}", make, n, NOISE)
         jobs.append(Job(case, 0, clone(manifold), {"n": n, "D": D, "k": k, **options}))
     return jobs
 
@@ -148,6 +154,7 @@ def make_jobs(shapes, manifold: LyapunovManifold, **options) -> list[Job]:
 def main(argv=None) -> int:
     args = parse_args(__doc__.splitlines()[0], ("all",), 1, argv)
     jobs = make_jobs(SHAPES, args.manifold)
+    jobs += make_jobs(LARGE, args.manifold, n_train=N_TRAIN_LARGE)
     return run_jobs(measure, jobs, Store("frame_cost", args.results), workers=1)
 
 

@@ -13,69 +13,22 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-from common import CASES, RESULTS, ROOT, Store
+from common import (
+    CASES,
+    LARGEST_ANGLE,
+    MAIN,
+    MDG_PUBLISHED,
+    PUBLISHED,
+    RESULTS,
+    ROOT,
+    Store,
+)
+from dimension_tables import DIMENSION_SCRIPTS, DIMENSION_TABLES
+from formats import by_case, number, percent, provenance, spread, table
+from speed_tables import SPEED_TABLES
 
 PAGES = [ROOT / "docs" / "benchmarks.md", ROOT / "README.md"]
 POINTS = {"train": "training", "fresh": "fresh"}
-
-
-def table(header: list[str], rows: list[list[str]]) -> str:
-    """A markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
-
-
-def number(x: float, digits: int = 3) -> str:
-    """Significant digits, no exponent: 0.973, 4.58, 12.1, 104."""
-    if not np.isfinite(x):
-        return "-"
-    decimals = 0 if x == 0 else max(0, digits - 1 - int(np.floor(np.log10(abs(x)))))
-    return f"{x:.{min(decimals, 3)}f}"
-
-
-def spread(values: list[float], worst: Callable = max) -> str:
-    """Median over seeds, the worst seed in brackets."""
-    return f"{number(median(values))} ({number(worst(values))})"
-
-
-def percent(values: list[float]) -> str:
-    """Median share over seeds, the worst seed in brackets."""
-    return f"{100 * median(values):.1f} % ({100 * min(values):.1f} %)"
-
-
-def provenance(records: list[dict]) -> str:
-    """One line under a table: seeds, threads, machine, versions, and what to beware of."""
-    seeds = sorted({record["seed"] for record in records})
-    machines = sorted(
-        {
-            "{cpu}, {cores} cores, Python {python}, torch {torch}, scikit-learn {sklearn}".format(
-                **record["machine"]
-            )
-            for record in records
-        }
-    )
-    codes = sorted({record["code"] for record in records})
-    dates = sorted(record["date"][:10] for record in records)
-    threads = sorted({record["result"].get("threads", record["threads"]) for record in records})
-    loads = [record["load"] for record in records]
-    parts = [
-        f"{len(records)} runs, seeds {', '.join(map(str, seeds))}",
-        f"{'/'.join(map(str, threads))} thread(s) each",
-        "; ".join(machines),
-        f"load average {min(loads):.1f} - {max(loads):.1f}",
-        f"{dates[0]} to {dates[-1]}" if dates[0] != dates[-1] else dates[0],
-        f"library code {', '.join(codes)}",
-    ]
-    if len(codes) > 1:
-        parts.append("**the rows come from different versions of the code**")
-    return "<small>" + "; ".join(parts) + ".</small>"
-
-
-def by_case(records: list[dict]) -> dict[str, list[dict]]:
-    """Records of each case, cases in the order of `CASES`, seeds ascending."""
-    names = [*CASES, *sorted({r["case"] for r in records} - set(CASES))]
-    groups = {name: [r for r in records if r["case"] == name] for name in names}
-    return {name: sorted(group, key=lambda r: r["seed"]) for name, group in groups.items() if group}
 
 
 def best(sweep: dict[str, float]) -> tuple[str, float]:
@@ -114,6 +67,45 @@ def tangent_table(records: list[dict]) -> str:
         "seeds at which ours is best",
     ]
     return table(header, rows)
+
+
+def _found(group: list[dict], name: str) -> str:
+    """Errors at training points: ours, or a baseline at its best setting and which that was."""
+    results = [r["result"]["train"][name] for r in group]
+    if name == "lyapunov":
+        return f"**{spread(results)}**"
+    found = [best(sweep) for sweep in results]
+    return f"{spread([e for _, e in found])}, {_settings_used([s for s, _ in found])}"
+
+
+METHODS = {
+    "lyapunov": "Lyapunov vectors, defaults",
+    "local_pca": "local PCA, best k",
+    "jacobian": "score Jacobian, best s",
+}
+
+
+def published_table(records: list[dict]) -> str:
+    """The torus at every size and noise, beside the published figures of another method."""
+    groups, rows = by_case(records), []
+    for name in PUBLISHED:
+        if name not in groups:
+            continue
+        data, published = groups[name][0]["settings"]["data"], MDG_PUBLISHED.get(name)
+        ours, *others = (_found(groups[name], method) for method in METHODS)
+        mdg = "" if published is None else number(published, 2)
+        rows.append([data["n"], f"{data['noise']:g}", ours, mdg, *others])
+    ours, *others = METHODS.values()
+    return table(["n", "noise", ours, "MDG, published", *others], rows)
+
+
+def largest_angle_table(records: list[dict]) -> str:
+    """Spheres and the swiss roll: the largest principal angle."""
+    rows = [
+        [g[0]["title"], g[0]["settings"]["data"]["n"], *(_found(g, method) for method in METHODS)]
+        for g in by_case(records).values()
+    ]
+    return table(["data", "n", *METHODS.values()], rows)
 
 
 def summary_table(records: list[dict]) -> str:
@@ -289,6 +281,7 @@ def frame_cost_table(records: list[dict]) -> str:
             f"**{number(x['pull_per_column'])}**",
             number(x["push_per_column"]),
             number(x["frame_s"]),
+            number(1e3 * x["frame_s"] / x["n"]),
             number(1e3 * x["frame_s"] / x["n"] / x["columns"]),
             number(x["frame_mb"]),
         ]
@@ -303,6 +296,7 @@ def frame_cost_table(records: list[dict]) -> str:
         "adjoint column / forward",
         "forward-mode column / forward",
         "whole frame, s",
+        "ms a point",
         "ms a point and column",
         "extra memory, MB",
     ]
@@ -353,13 +347,30 @@ TABLES: dict[str, tuple[str, Callable[[list[dict]], str]]] = {
     "extraction-dimension": ("extraction", extraction_dimension_table),
     "frame-cost": ("frame_cost", frame_cost_table),
     "networks": ("networks", networks_table),
+    "published": ("tangents", published_table),
+    "largest-angle": ("tangents", largest_angle_table),
+    **SPEED_TABLES,
+    **{name: (DIMENSION_SCRIPTS, build) for name, build in DIMENSION_TABLES.items()},
 }
+
+# tangents.py measures three groups of cases; a table that is not named here shows the main one.
+CASES_OF = {"published": PUBLISHED, "largest-angle": LARGEST_ANGLE}
+
+
+def records_of(name: str, results: Path = RESULTS) -> list[dict]:
+    """The newest records of a table's script, of the cases that belong in the table."""
+    scripts = TABLES[name][0]
+    if isinstance(scripts, tuple):  # a table of ours beside peers
+        return [r for script in scripts for r in Store(script, results).latest()]
+    records = Store(scripts, results).latest()
+    if name in CASES_OF:
+        return [r for r in records if r["case"] in CASES_OF[name]]
+    return [r for r in records if r["case"] in MAIN or r["case"] not in CASES]
 
 
 def make_table(name: str, results: Path = RESULTS) -> str:
     """Markdown of one table with its provenance."""
-    script, build = TABLES[name]
-    records = Store(script, results).latest()
+    build, records = TABLES[name][1], records_of(name, results)
     if not records:
         return "*Not run yet.*"
     return f"{build(records)}\n\n{provenance(records)}"
