@@ -498,16 +498,16 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
 
         Data with noise or texture have no single dimension: more directions appear as one looks
         closer. The dimension at a scale counts every direction by ``1 + rate``, from 0 to 1: one
-        that survives counts 1, one that dies with the noise 0. Their sum over all D directions,
-        unclipped, is the trace that FLIPD takes for the dimension (Kamkari et al. 2024), averaged
-        over a window of scales.
+        that survives counts 1, one that dies with the noise 0. Unclipped, the sum over all D
+        directions is the divergence part of FLIPD (Kamkari et al. 2024), averaged over a window of
+        scales; docs/dimension.md has the relation.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
         n_scales : int, default=3
-            Number of windows, equally long in log noise, from the smallest noise level of the
-            model to the largest.
+            Number of windows, equally long in log noise, from the lower end of `window_` or of the
+            model's own window to the largest noise level.
 
         Returns
         -------

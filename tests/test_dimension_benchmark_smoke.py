@@ -167,7 +167,7 @@ def test_scripts_measure_and_make_their_tables(tmp_path, monkeypatch):
     assert all(record["result"]["failure"] is None for record in peers)
     monkeypatch.setattr(dimension_tables, "CASES", cases)
     tables = {
-        name: build(ours + peers) for name, build in dimension_tables.DIMENSION_TABLES.items()
+        name: build(ours + peers) for name, (build, _) in dimension_tables.DIMENSION_TABLES.items()
     }
     assert "| GRIDE |" in tables["dimension-sets-1000"]
     assert "GeoMLE" in tables["dimension-sets-1000"]
@@ -175,7 +175,7 @@ def test_scripts_measure_and_make_their_tables(tmp_path, monkeypatch):
     assert "| S^2 | 2 |" in tables["dimension-iddiff"]
     assert "| MLE |" in tables["dimension-mixture"]
     assert tables["dimension-sets-2500"] == "*Not run yet.*"
-    assert all(build([]) for build in dimension_tables.DIMENSION_TABLES.values())
+    assert all(build([]) for build, _ in dimension_tables.DIMENSION_TABLES.values())
 
 
 def test_summary_counts_failures_as_wrong_and_keeps_them_out_of_the_error():

@@ -13,6 +13,7 @@ import budget
 import dimension
 import dimension_peers
 import extraction
+import failures
 import frame_cost
 import frame_speed
 import make_tables
@@ -35,6 +36,7 @@ SCRIPTS = [
     (extraction, 2),
     (networks, 3),
     (budget, 3),
+    (failures, 2),
 ]
 
 

@@ -208,6 +208,8 @@ def fit_timed(manifold: LyapunovManifold, X: np.ndarray, seed: int) -> tuple:
         "dimension": m.dimension_,
         "confidence": m.dimension_estimate_.confidence,
         "resolved": m.dimension_estimate_.resolved,
+        "clear": m.dimension_estimate_.clear,
+        "noise_level": m.noise_level_,
         "warnings": sorted(
             {str(w.message) for w in caught if issubclass(w.category, ConvergenceWarning)}
         ),
@@ -506,7 +508,10 @@ def parse_args(description: str, cases: Iterable[str], n_seeds: int, argv=None):
         "--workers", type=int, default=2, help="processes, with 2 // workers threads each"
     )
     parser.add_argument("--seeds", type=int, default=n_seeds, help="number of seeds")
-    parser.add_argument("--cases", nargs="+", choices=cases, default=cases)
+    names = "of " + ", ".join(cases) if len(cases) < 30 else "see CASES of the script"
+    parser.add_argument(
+        "--cases", nargs="+", choices=cases, default=cases, metavar="CASE", help=names
+    )
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the .jsonl files")
     parser.add_argument(
         "--max-iter", type=int, help="training steps of a trial run; give --results a folder too"

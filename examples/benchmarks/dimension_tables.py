@@ -272,12 +272,13 @@ def failures_table(records: list[dict]) -> str:
 
 
 DIMENSION_SCRIPTS = ("dimension", "dimension_peers")  # a table needs the records of both
-DIMENSION_TABLES: dict[str, Callable[[list[dict]], str]] = {
-    "dimension-sets-1000": partial(sets_summary_table, n=1000),
-    "dimension-sets-2500": partial(sets_summary_table, n=2500),
-    "dimension-each-1000": partial(sets_table, n=1000),
-    "dimension-each-2500": partial(sets_table, n=2500),
-    "dimension-iddiff": iddiff_table,
-    "dimension-mixture": mixture_table,
-    "dimension-failures": failures_table,
+# Each with the pattern of the cases that it is about.
+DIMENSION_TABLES: dict[str, tuple[Callable[[list[dict]], str], str]] = {
+    "dimension-sets-1000": (partial(sets_summary_table, n=1000), "bm/*/1000"),
+    "dimension-sets-2500": (partial(sets_summary_table, n=2500), "bm/*/2500"),
+    "dimension-each-1000": (partial(sets_table, n=1000), "bm/*/1000"),
+    "dimension-each-2500": (partial(sets_table, n=2500), "bm/*/2500"),
+    "dimension-iddiff": (iddiff_table, "iddiff/*"),
+    "dimension-mixture": (mixture_table, "mixture"),
+    "dimension-failures": (failures_table, "*"),
 }

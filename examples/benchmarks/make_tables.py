@@ -9,6 +9,7 @@ import argparse
 import re
 import sys
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 from statistics import median
 
@@ -24,10 +25,11 @@ from common import (
     Store,
 )
 from dimension_tables import DIMENSION_SCRIPTS, DIMENSION_TABLES
+from failures import FAILURE_TABLES
 from formats import by_case, number, percent, provenance, spread, table
 from speed_tables import SPEED_TABLES
 
-PAGES = [ROOT / "docs" / "benchmarks.md", ROOT / "README.md"]
+PAGES = [ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "when_it_fails.md", ROOT / "README.md"]
 POINTS = {"train": "training", "fresh": "fresh"}
 
 
@@ -134,21 +136,27 @@ def summary_table(records: list[dict]) -> str:
 
 
 def dimension_table(records: list[dict]) -> str:
-    """Intrinsic dimension of the sample and at points."""
+    """Intrinsic dimension of the sample and at points, and the noise level that was found."""
     rows = []
     for group in by_case(records).values():
-        d = group[0]["result"]["d"]
+        d, noise = group[0]["result"]["d"], group[0]["settings"]["data"]["noise"]
         found = [r["result"]["dimension"] for r in group]
+        levels = [r["result"].get("noise_level", float("nan")) for r in group]
+        levels = sorted(level for level in levels if np.isfinite(level))
         rows.append(
             [
                 group[0]["title"],
+                group[0]["settings"]["data"]["n"],
                 d,
                 f"{sum(x == d for x in found)} of {len(found)}"
                 + ("" if all(x == d for x in found) else f" (found {sorted(set(found))})"),
                 *(percent([r["result"][points]["right"] for r in group]) for points in POINTS),
+                noise or "0",
+                f"{number(levels[0])} - {number(levels[-1])}" if levels else "",
             ]
         )
-    header = ["data", "d", "`dimension_` right", "training points right", "fresh points right"]
+    header = ["data", "n", "d", "`dimension_` right", "training points right"]
+    header += ["fresh points right", "noise", "`noise_level_` found"]
     return table(header, rows)
 
 
@@ -350,18 +358,24 @@ TABLES: dict[str, tuple[str, Callable[[list[dict]], str]]] = {
     "published": ("tangents", published_table),
     "largest-angle": ("tangents", largest_angle_table),
     **SPEED_TABLES,
-    **{name: (DIMENSION_SCRIPTS, build) for name, build in DIMENSION_TABLES.items()},
+    **FAILURE_TABLES,
+    **{name: (DIMENSION_SCRIPTS, build) for name, (build, _) in DIMENSION_TABLES.items()},
 }
 
 # tangents.py measures three groups of cases; a table that is not named here shows the main one.
-CASES_OF = {"published": PUBLISHED, "largest-angle": LARGEST_ANGLE}
+CASES_OF = {
+    "published": PUBLISHED,
+    "largest-angle": LARGEST_ANGLE,
+    "dimension": [*MAIN, *(name for name in PUBLISHED if name not in MAIN)],
+}
 
 
 def records_of(name: str, results: Path = RESULTS) -> list[dict]:
     """The newest records of a table's script, of the cases that belong in the table."""
     scripts = TABLES[name][0]
     if isinstance(scripts, tuple):  # a table of ours beside peers
-        return [r for script in scripts for r in Store(script, results).latest()]
+        records = [r for script in scripts for r in Store(script, results).latest()]
+        return [r for r in records if fnmatch(r["case"], DIMENSION_TABLES[name][1])]
     records = Store(scripts, results).latest()
     if name in CASES_OF:
         return [r for r in records if r["case"] in CASES_OF[name]]
