@@ -246,11 +246,16 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
         exponents = self._frames(reference).exponents
         self.reference_exponents_, self.exponents_ = exponents, exponents.mean(axis=0)
         inside, self.neighbor_dimension_ = self._inside_span(exponents), None
+        rank, D = self.model_.scaling_.rank, self.n_features_in_
         estimate = estimate_dimension(inside)
         if not estimate.clear:
-            self.neighbor_dimension_ = self._neighbor_dimension(X)
-            estimate = estimate_dimension(inside, self.neighbor_dimension_)
-        if estimate.dimension == self.model_.scaling_.rank < self.n_features_in_:
+            self.neighbor_dimension_ = prior = self._neighbor_dimension(X)
+            estimate = estimate_dimension(inside, prior)
+            if prior >= rank and rank < D:
+                # Noise would not leave a linear span: that is the manifold if neighbours fill it.
+                estimate = estimate._replace(dimension=rank, confidence=1.0, resolved=False)
+        self._uniform = not estimate.resolved
+        if estimate.dimension == rank < D:
             estimate = estimate._replace(
                 resolved=True, clear=True
             )  # what leaves the span contracts
@@ -303,14 +308,17 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
                 break
 
     def _columns_needed(self, X: np.ndarray, window: tuple[float, float]) -> int:
-        """All D columns up to `ALL_COLUMNS`; beyond, doubled until a gap shows well inside."""
-        D = self.n_features_in_
+        """All D columns up to `ALL_COLUMNS`; beyond, doubled until a gap shows well inside.
+
+        Never more than the linear span of the data has dimensions, beyond `ALL_COLUMNS`.
+        """
+        D, rank = self.n_features_in_, self.model_.scaling_.rank
         if D <= ALL_COLUMNS:
             return D
         if self.n_components is not None:
-            return min(D, self.n_components + 1)
+            return min(rank, self.n_components + 1)
         n_columns = _FIRST_COLUMNS
-        while n_columns < D:
+        while n_columns < rank:
             if n_columns > _MAX_COLUMNS:
                 return _FIRST_COLUMNS  # nothing to see: do not pay for it at every point
             exponents = self._inside_span(self._frames(X, n_columns, window).exponents)
@@ -318,7 +326,7 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
             if estimate.resolved and estimate.dimension <= 0.75 * n_columns:
                 return n_columns
             n_columns *= 2
-        return D
+        return rank
 
     def _warn_if_unclear(self) -> None:
         """Warn with what to do where the spectrum does not speak for itself."""
@@ -484,12 +492,12 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
         Returns
         -------
         dimension : ndarray of shape (n_samples,), int
-            `dimension_` everywhere if the sample is not resolved.
+            `dimension_` everywhere if the sample is not resolved, or fills its linear span.
         """
         return self._pointwise(self.lyapunov_exponents(X))
 
     def _pointwise(self, exponents: np.ndarray) -> np.ndarray:
-        if not self.dimension_estimate_.resolved:
+        if self._uniform:
             return np.full(len(exponents), self.dimension_)
         return pointwise_dimension(self._inside_span(exponents), self.neighbor_dimension_)
 

@@ -302,3 +302,13 @@ def test_full_dimensional_data_warn_and_have_full_dimension(rng):
     with pytest.warns(ConvergenceWarning, match="no direction contracts"):
         manifold.fit(X)
     assert manifold.dimension_ == 3
+
+
+def test_full_subspace_without_a_clear_gap_is_the_manifold():
+    """A simplex in a 3-plane: its edges make faint gaps, its neighbours fill the plane."""
+    corners = ortho_group.rvs(6, random_state=1)[:4]
+    X = np.random.default_rng(0).dirichlet(np.ones(4), 400) @ corners
+    manifold = LyapunovManifold(model=KernelDiffusion(s_min=0.2), random_state=0).fit(X)
+    assert manifold.dimension_ == 3 and manifold.dimension_estimate_.resolved
+    if manifold.neighbor_dimension_ is not None:
+        assert (manifold.dimension(X[:9]) == 3).all()

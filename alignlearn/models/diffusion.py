@@ -270,7 +270,7 @@ class Diffusion(CallbackSupportMixin, GenerativeModel):
 
     def _bytes_per_column(self) -> int:
         n_hidden = max((p.shape[0] for p in self.denoiser_.parameters()), default=1)
-        return 32 * (self.n_features_in_ + n_hidden)
+        return 32 * (self.n_features_in_ + n_hidden) * len(self.histories_)
 
     def _check_params(self) -> None:
         for name in ("n_blocks", "max_iter", "batch_size", "n_iter_no_change"):
