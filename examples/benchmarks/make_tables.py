@@ -87,6 +87,13 @@ METHODS = {
 }
 
 
+def _bold_the_lowest(cells: list[str]) -> list[str]:
+    """The cell whose first number is the lowest in bold, whosever it is."""
+    plain = [cell.replace("**", "") for cell in cells]
+    first = [float(cell.split()[0]) if cell else float("inf") for cell in plain]
+    return [f"**{c}**" if x == min(first) else c for c, x in zip(plain, first, strict=True)]
+
+
 def published_table(records: list[dict]) -> str:
     """The torus at every size and noise, beside the published figures of another method."""
     groups, rows = by_case(records), []
@@ -96,17 +103,17 @@ def published_table(records: list[dict]) -> str:
         data, published = groups[name][0]["settings"]["data"], MDG_PUBLISHED.get(name)
         ours, *others = (_found(groups[name], method) for method in METHODS)
         mdg = "" if published is None else number(published, 2)
-        rows.append([data["n"], f"{data['noise']:g}", ours, mdg, *others])
+        rows.append([data["n"], f"{data['noise']:g}", *_bold_the_lowest([ours, mdg, *others])])
     ours, *others = METHODS.values()
     return table(["n", "noise", ours, "MDG, published", *others], rows)
 
 
 def largest_angle_table(records: list[dict]) -> str:
     """Spheres and the swiss roll: the largest principal angle."""
-    rows = [
-        [g[0]["title"], g[0]["settings"]["data"]["n"], *(_found(g, method) for method in METHODS)]
-        for g in by_case(records).values()
-    ]
+    rows = []
+    for group in by_case(records).values():
+        cells = _bold_the_lowest([_found(group, method) for method in METHODS])
+        rows.append([group[0]["title"], group[0]["settings"]["data"]["n"], *cells])
     return table(["data", "n", *METHODS.values()], rows)
 
 
