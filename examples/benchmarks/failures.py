@@ -265,7 +265,7 @@ def _noise(level: float) -> str:
 
 
 def _error(result: dict) -> str:
-    return "" if result["lyapunov"] is None else f"**{number(result['lyapunov'])}**"
+    return "" if result["lyapunov"] is None else number(result["lyapunov"])
 
 
 def _best_pca(result: dict) -> str:
