@@ -130,6 +130,7 @@ def test_every_script_measures_and_makes_its_tables(tmp_path):
     import common
     import dimension
     import extraction
+    import failures
     import frame_cost
     import frame_speed
     import make_tables
@@ -175,6 +176,9 @@ def test_every_script_measures_and_makes_its_tables(tmp_path):
         peers = common.Job(random, 0, job.manifold, {"method": result["method"]})
         store = common.Store("peer_speed", tmp_path)
         common.run_jobs(lambda _, result=result: result, [peers], store, workers=1)
+    store, case = common.Store("failures", tmp_path), failures.CASES["failures/torus-30"]
+    failed = common.Job(case, 0, job.manifold)
+    assert common.run_jobs(failures.measure, [failed], store, workers=1) == 0
     store = common.Store("dimension", tmp_path)
     dimensions = common.Job(sphere, 0, job.manifold)
     assert common.run_jobs(dimension.measure, [dimensions], store, workers=1) == 0
@@ -195,7 +199,7 @@ def test_every_script_measures_and_makes_its_tables(tmp_path):
     assert "| torus, tiny | training |" in filled
     assert "sphere2 |" in make_tables.make_table("largest-angle", tmp_path)
     assert "sphere2 |" not in make_tables.make_table("tangents", tmp_path)
-    assert "| 8.7 |" in make_tables.make_table("published", tmp_path)
+    assert "| **8.7** |" in make_tables.make_table("published", tmp_path)  # the lowest
     assert "too slow, over 9" in make_tables.make_table("peer-speed", tmp_path)
     assert "| MLE | ValueError: no | 4 |" in make_tables.make_table("dimension-failures", tmp_path)
     assert make_tables.fill(filled, tmp_path) == filled
@@ -323,6 +327,7 @@ def test_one_command_runs_every_script_with_its_own_seeds(tmp_path, monkeypatch,
         "extraction": {100, 101},
         "networks": {0, 1, 2},
         "budget": {0, 1, 2},
+        "failures": {0, 1},
         "dimension": {0, 1, 2},
         "dimension_peers": {0, 1, 2},
     }
