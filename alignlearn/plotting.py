@@ -93,7 +93,7 @@ class SpectrumDisplay:
         ax.plot(index, median, label="median", **style)
         ax.axhline(-1, color=GREY, ls="--", lw=1.2, label="floor: dies with the noise")
         if d < k:
-            ax.axvline(d + 0.5, color=ORANGE, lw=1.8, label=f"largest gap: dimension {d}")
+            ax.axvline(d + 0.5, color=ORANGE, lw=1.8, label=f"dimension {d}")
         ax.set(
             xlim=(0.2, k + 0.8),
             ylim=(lowest - 0.08, max(0.0, high.max()) + 0.08),

@@ -299,10 +299,13 @@ class GeometryReport:
                 "between neighbours. Train longer to tell these apart."
             )
             return "\n".join(lines)
+        if self.estimate.clear:
+            says = f"At the finest scale looked at, the data vary in {d} direction{'s' * (d > 1)}."
+        else:
+            says = f"{d} is where a faint gap agrees best with the distances between neighbours."
         lines += _wrap(
-            f"At the finest scale looked at, the data vary in about {d} direction{'s' * (d > 1)}. "
-            f"{self.estimate.confidence:.0%} of {self.n_points} points say exactly {d}; half of "
-            f"them say {low:.0f} to {high:.0f}."
+            f"{says} {self.estimate.confidence:.0%} of {self.n_points} points say exactly {d}; half "
+            f"of them say {low:.0f} to {high:.0f}."
         )
         if not self.estimate.clear:
             lines += _wrap(
@@ -332,8 +335,8 @@ class GeometryReport:
             body = "".join(f"{cell:>7} {m}" for cell, m in zip(cells, mark, strict=True))
             lines.append(f"  {label:<16}{body}".rstrip())
         text = (
-            "The bar is the largest gap on a logarithmic scale of exponents: "
-            f"{self.estimate.gap:.2f} where 1 is the way from 0 to -1."
+            "The gap at the bar, on a logarithmic scale of exponents, is "
+            f"{self.estimate.gap:.2f}, where 1 is the way from 0 to -1."
         )
         if np.isfinite(self.thickness):
             text += f" Typical reach of the data off those directions: {self.thickness:.2g}."

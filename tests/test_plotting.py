@@ -35,7 +35,7 @@ def test_spectrum_shows_median_quartiles_gap_and_floor():
     lines = {line.get_label(): line for line in ax.lines}
     np.testing.assert_allclose(lines["median"].get_ydata(), np.median(exponents, axis=0))
     np.testing.assert_array_equal(lines["median"].get_xdata(), [1, 2, 3, 4, 5])
-    assert list(lines["largest gap: dimension 2"].get_xdata()) == [2.5, 2.5]
+    assert list(lines["dimension 2"].get_xdata()) == [2.5, 2.5]
     assert list(lines["floor: dies with the noise"].get_ydata()) == [-1, -1]
     band = ax.collections[0].get_paths()[0].vertices
     for quartile in np.quantile(exponents, [0.25, 0.75], axis=0):
