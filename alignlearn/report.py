@@ -304,8 +304,8 @@ class GeometryReport:
         else:
             says = f"{d} is where a faint gap agrees best with the distances between neighbours."
         lines += _wrap(
-            f"{says} {self.estimate.confidence:.0%} of {self.n_points} points say exactly {d}; half "
-            f"of them say {low:.0f} to {high:.0f}."
+            f"{says} {self.estimate.confidence:.0%} of {self.n_points} points say exactly {d}; "
+            f"half of them say {low:.0f} to {high:.0f}."
         )
         if not self.estimate.clear:
             lines += _wrap(
