@@ -195,7 +195,7 @@ def test_every_network_holds_out_other_rows(X):
 
 
 def test_interrupt_in_the_second_network_keeps_the_first(X):
-    """81 evaluated steps of the first network come before; the copy counts its own."""
+    """Each network is a copy that counts its own steps: the second first step interrupts."""
     steps = []
 
     def interrupt_second(network):
