@@ -310,5 +310,5 @@ def test_full_subspace_without_a_clear_gap_is_the_manifold():
     X = np.random.default_rng(0).dirichlet(np.ones(4), 400) @ corners
     manifold = LyapunovManifold(model=KernelDiffusion(s_min=0.2), random_state=0).fit(X)
     assert manifold.dimension_ == 3 and manifold.dimension_estimate_.resolved
-    if manifold.neighbor_dimension_ is not None:
-        assert (manifold.dimension(X[:9]) == 3).all()
+    assert manifold.neighbor_dimension_ == 3
+    assert (manifold.dimension(X[:9]) == 3).all()
