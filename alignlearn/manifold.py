@@ -7,37 +7,18 @@ from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from joblib import Parallel, delayed
 from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from alignlearn._arrays import row_chunks
 from alignlearn._callbacks import CallbackSupportMixin, with_callbacks
-from alignlearn.dimension import clarity, estimate_dimension, local_extent, pointwise_dimension
+from alignlearn.dimension import pointwise_dimension
+from alignlearn.frames import FrameReader
+from alignlearn.measurement import inside_span, measure, unclear
 from alignlearn.models import Diffusion
-from alignlearn.neighbors import calibrated_dimension
-from alignlearn.schedules import VarianceExploding
-from alignlearn.solvers import ReverseDiffusion, Solver, StochasticSolver
-from alignlearn.tangent import ALL_COLUMNS, LyapunovFrame, lyapunov_frame
-
-# A first normal exponent above this speaks of noise or too little training.
-_FAR_FROM_FLOOR = -0.25
-
-# Where the finest window contracts nothing beyond this rate, as under noise, windows coarser by
-# these factors are taken if the gap, at a few points, is so many times larger: a coarser frame is
-# biased by curvature (docs/benchmarks.md).
-_UNCONTRACTED, _COARSER, _CLEARER = -0.5, (2.5, 5.0), 1.5
-_WINDOW_POINTS = 64
-
-# Rows from which neighbours are taken where the spectrum does not decide.
-_NEIGHBOR_ROWS = 5000
-
-# When D is large and the dimension unknown, columns are doubled until a gap shows at a few points;
-# not beyond a number that bounds time and memory.
-_FIRST_COLUMNS, _MAX_COLUMNS, _SEARCH_POINTS = 48, 400, 8
+from alignlearn.solvers import Solver
+from alignlearn.tangent import LyapunovFrame
 
 
 class ScaleSpectrum(NamedTuple):
@@ -240,177 +221,35 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
 
     def _measure(self, X: np.ndarray) -> None:
         """Window, spectrum and dimension at the reference rows of X."""
-        reference = X[self.reference_indices_]
-        few = _spread_rows(reference, _WINDOW_POINTS)
-        self._choose_window(few)
-        exponents = self._frames(reference).exponents
-        self.reference_exponents_, self.exponents_ = exponents, exponents.mean(axis=0)
-        inside, self.neighbor_dimension_ = self._inside_span(exponents), None
-        rank, D = self.model_.scaling_.rank, self.n_features_in_
-        estimate = estimate_dimension(inside)
-        if not estimate.clear:
-            self.neighbor_dimension_ = prior = self._neighbor_dimension(X)
-            estimate = estimate_dimension(inside, prior)
-            if prior >= rank and rank < D:
-                # Noise would not leave a linear span: that is the manifold if neighbours fill it.
-                estimate = estimate._replace(dimension=rank, confidence=1.0, resolved=False)
-        self._uniform = not estimate.resolved
-        if estimate.dimension == rank < D:
-            estimate = estimate._replace(
-                resolved=True, clear=True
-            )  # what leaves the span contracts
-        self.dimension_estimate_, self.dimension_ = estimate, estimate.dimension
-        self.noise_level_ = self._noise_level(few)
-        self._warn_if_unclear()
+        found = measure(self._reader(), X, self.reference_indices_, self.window, self.n_components)
+        self.window_, self._n_columns = found.window, found.n_columns
+        self.reference_exponents_ = found.exponents
+        self.exponents_ = found.exponents.mean(axis=0)
+        self.dimension_estimate_ = found.estimate
+        self.neighbor_dimension_ = found.neighbor_dimension
+        self.noise_level_, self._uniform = found.noise_level, found.uniform
+        self.dimension_ = found.estimate.dimension
+        problem = unclear(found, self.model_)
+        if problem is not None:
+            warnings.warn(problem, ConvergenceWarning, stacklevel=4)
 
-    def _inside_span(self, exponents: np.ndarray) -> np.ndarray:
-        """Exponents without those of directions that leave the linear span of the data."""
-        return exponents[:, : self.model_.scaling_.rank]
-
-    def _neighbor_dimension(self, X: np.ndarray) -> float:
-        """Dimension from neighbour distances, calibrated by Gaussian data of the same spread."""
-        x = self.model_.encode(_spread_rows(X, _NEIGHBOR_ROWS)).double().cpu().numpy()
-        gaussian, rank = self.model_.gaussian_, self.model_.scaling_.rank
-        rest = np.full(rank, float(gaussian.rest))
-        variances = gaussian.variances.double().cpu().numpy()[:rank]
-        rng = np.random.RandomState(self._path_seed)
-        reference = rng.normal(size=(len(x), rank))
-        reference *= np.sqrt(np.r_[variances, rest[len(variances) :]])
-        return calibrated_dimension(x, reference, rng)
-
-    def _noise_level(self, X: np.ndarray) -> float:
-        """Reach of the data in normal directions, at the finest scale of the model."""
-        s_min, s_max = self.model_.noise_range_
-        window = (s_min, min(10 * s_min, s_max))
-        rates = self._inside_span(self._frames(X, window=window).exponents)[:, self.dimension_ :]
-        if rates.shape[1] == 0:
-            return float("nan")
-        extent = local_extent(rates.mean(), *window)
-        return float(extent * np.exp(self.model_.scaling_.log_unit))
-
-    def _choose_window(self, X: np.ndarray) -> None:
-        """Set `window_` and the number of columns: the finest unless a coarser is clearer."""
-        low, high = self.model_.window_ if self.window is None else self.window
-        s_max = self.model_.noise_range_[1]
-        best = 0.0
-        for factor in [1.0, *_COARSER]:
-            window = (float(factor * low), float(factor * high))
-            if factor > 1 and window[1] > s_max:
-                break
-            n_columns = self._columns_needed(_spread_rows(X, _SEARCH_POINTS), window)
-            exponents = self._inside_span(self._frames(X, n_columns, window).exponents)
-            largest = clarity(exponents)
-            if factor == 1 or largest > _CLEARER * best:
-                best, self.window_, self._n_columns = largest, window, n_columns
-            # Noise would fill all dimensions and keep the normal directions from contracting.
-            noisy = self.model_.scaling_.rank == self.n_features_in_
-            if self.window is not None or not noisy or np.median(exponents[:, -1]) < _UNCONTRACTED:
-                break
-
-    def _columns_needed(self, X: np.ndarray, window: tuple[float, float]) -> int:
-        """All D columns up to `ALL_COLUMNS`; beyond, doubled until a gap shows well inside.
-
-        Never more than the linear span of the data has dimensions, beyond `ALL_COLUMNS`.
-        """
-        D, rank = self.n_features_in_, self.model_.scaling_.rank
-        if D <= ALL_COLUMNS:
-            return D
-        if self.n_components is not None:
-            return min(rank, self.n_components + 1)
-        n_columns = _FIRST_COLUMNS
-        while n_columns < rank:
-            if n_columns > _MAX_COLUMNS:
-                return _FIRST_COLUMNS  # nothing to see: do not pay for it at every point
-            exponents = self._inside_span(self._frames(X, n_columns, window).exponents)
-            estimate = estimate_dimension(exponents)
-            if estimate.resolved and estimate.dimension <= 0.75 * n_columns:
-                return n_columns
-            n_columns *= 2
-        return rank
-
-    def _warn_if_unclear(self) -> None:
-        """Warn with what to do where the spectrum does not speak for itself."""
-        estimate = self.dimension_estimate_
-        exponents = self._inside_span(self.exponents_[None])[0]
-        d, k, D = estimate.dimension, len(exponents), self.n_features_in_
-        if not estimate.resolved:
-            problem = (
-                f"no direction contracts towards the data (lowest exponent {exponents[-1]:.2f}, a "
-                f"normal direction has -1): either the data have at least {k} of {D} dimensions at "
-                "these scales or the model is under-trained; dimension_ is from the distances "
-                "between neighbours."
-            )
-        elif not estimate.clear:
-            problem = (
-                f"no clear gap in the exponents ({estimate.gap:.2f} of 1 at dimension {d}): "
-                "either the dimension depends on the scale, see scale_spectrum(X), or the "
-                "model is under-trained."
-            )
-        elif d < k and exponents[d] > _FAR_FROM_FLOOR:
-            problem = (
-                f"the directions normal to the data contract at a rate of only {exponents[d]:.2f} "
-                "(the floor is -1): either the data are noisy at these scales, see noise_level_, "
-                "or the model is under-trained."
-            )
-        elif estimate.confidence < 0.5:
-            problem = (
-                f"only {estimate.confidence:.0%} of the points have dimension {d}, see "
-                "dimension(X): either the data are a mixture of pieces or the model is "
-                "under-trained."
-            )
-        else:
-            return
-        warnings.warn(
-            problem + " Raise max_iter of the model, or add data, and see whether it changes.",
-            ConvergenceWarning,
-            stacklevel=4,
-        )
-
-    def _flow(self, window: tuple[float, float] | None = None):
-        if window is None:
-            window = self.window_ if self.window is None else self.window
-        solver = self.solver
-        if solver is None:
-            solver = ReverseDiffusion(VarianceExploding(*self.model_.noise_range_))
-        return self.model_.flow(solver=solver, n_steps=self.n_steps, window=window)
-
-    def _chunk_frame(self, x: torch.Tensor, n_columns: int, window) -> LyapunovFrame:
-        """Frames at the rows of one chunk. Noise paths are shared by all rows of all chunks."""
-        flow = self._flow(window)
-        generator = torch.Generator().manual_seed(self._path_seed)
-        with torch.no_grad():
-            if isinstance(flow.solver, StochasticSolver):
-                # Antithetic pairs: what is linear in the noise cancels in the mean.
-                D = x.shape[1]
-                n_paths = max(4, 64 // D) if self.n_paths is None else self.n_paths
-                shape = ((n_paths + 1) // 2, flow.n_steps, 1, D)
-                half = torch.randn(shape, generator=generator, dtype=torch.float64).to(x)
-                noising = torch.stack([half, -half], 1).flatten(0, 1)[:n_paths]
-                trajectories = [flow.trajectory(x, z) for z in noising]
-            else:
-                trajectories = [flow.trajectory(x)]
-        frame = lyapunov_frame(
-            flow,
-            trajectories,
-            n_columns,
+    def _reader(self) -> FrameReader:
+        return FrameReader(
+            model=self.model_,
+            solver=self.solver,
+            n_steps=self.n_steps,
+            n_paths=self.n_paths,
             n_oversamples=self.n_oversamples,
             n_iter=self.n_iter,
-            generator=generator,
+            path_seed=self._path_seed,
+            n_jobs=self.n_jobs,
         )
-        return LyapunovFrame(*(part.double().cpu().numpy() for part in frame))
 
     def _frames(self, X, n_columns: int | None = None, window=None) -> LyapunovFrame:
         """Lyapunov frames at the rows of X as numpy arrays; points in the model's coordinates."""
-        x = self.model_.encode(X)
-        n_columns = self._n_columns if n_columns is None else n_columns
-        D = x.shape[1]
-        carried = D if D <= ALL_COLUMNS else min(D, n_columns + self.n_oversamples)
-        bytes_per_row = self.model_._bytes_per_column() * carried
-        parts = Parallel(n_jobs=self.n_jobs)(
-            delayed(self._chunk_frame)(x[chunk], n_columns, window)
-            for chunk in row_chunks(len(x), bytes_per_row)
-        )
-        return LyapunovFrame(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+        if window is None:
+            window = self.window_ if self.window is None else self.window
+        return self._reader()(X, self._n_columns if n_columns is None else n_columns, window)
 
     def lyapunov_frame(self, X, n_components=None) -> LyapunovFrame:
         """Vectors and exponents at points at once, for the price of one of them.
@@ -499,7 +338,7 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
     def _pointwise(self, exponents: np.ndarray) -> np.ndarray:
         if self._uniform:
             return np.full(len(exponents), self.dimension_)
-        return pointwise_dimension(self._inside_span(exponents), self.neighbor_dimension_)
+        return pointwise_dimension(inside_span(self.model_, exponents), self.neighbor_dimension_)
 
     def scale_spectrum(self, X, n_scales: int = 3) -> ScaleSpectrum:
         """Lyapunov exponents and dimension as functions of scale.
@@ -545,8 +384,3 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
     def score(self, X, y=None) -> float:
         """Mean log density of points."""
         return float(np.mean(self.score_samples(X)))
-
-
-def _spread_rows(X: np.ndarray, n_rows: int) -> np.ndarray:
-    """At most `n_rows` rows, evenly spaced: data often come sorted."""
-    return X[:: -(-len(X) // n_rows)]

@@ -19,6 +19,8 @@ FLOORS = [
         "training",
         "datasets",
         "embedding",
+        "frames",
+        "measurement",
         "neighbors",
         "_arrays",
         "_callbacks",

@@ -84,7 +84,7 @@ def measure_here(
     memory = peak_mb() - before
 
     # The same chunks of rows that LyapunovManifold takes.
-    x, flow = m.model_.encode(X), m._flow()
+    x, flow = m.model_.encode(X), m._reader().flow(m.window_)
     carried = D if D <= ALL_COLUMNS else min(D, k + m.n_oversamples)
     chunks = list(row_chunks(n, m.model_._bytes_per_column() * carried))
     columns = random_frame(x, carried, torch.Generator().manual_seed(0))

@@ -1,0 +1,93 @@
+"""Lyapunov frames of a fitted model at the user's rows: paths drawn, rows in chunks, workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+
+from alignlearn._arrays import row_chunks
+from alignlearn.flow import Flow
+from alignlearn.models.base import GenerativeModel
+from alignlearn.schedules import VarianceExploding
+from alignlearn.solvers import ReverseDiffusion, Solver, StochasticSolver
+from alignlearn.tangent import ALL_COLUMNS, LyapunovFrame, lyapunov_frame
+
+
+@dataclass(frozen=True)
+class FrameReader:
+    """Reads Lyapunov frames off the generating process of a model.
+
+    Parameters
+    ----------
+    model : GenerativeModel
+        Fitted.
+    solver : Solver or None
+        Process whose vectors are taken; None is reverse diffusion with frozen noise.
+    n_steps : int
+        Steps over a window.
+    n_paths : int or None
+        Frozen noise paths, in antithetic pairs; None is ``max(4, 64 / D)``.
+    n_oversamples, n_iter : int
+        Extra columns and pull-back passes of the randomized SVD.
+    path_seed : int
+        Draws the noise paths, the same ones for every row and call.
+    n_jobs : int or None
+        Workers over chunks of rows, through joblib.
+    """
+
+    model: GenerativeModel
+    solver: Solver | None
+    n_steps: int
+    n_paths: int | None
+    n_oversamples: int
+    n_iter: int
+    path_seed: int
+    n_jobs: int | None
+
+    def __call__(self, X, n_columns: int, window: tuple[float, float]) -> LyapunovFrame:
+        """Frames (n, D, n_columns) at the rows of X, numpy; points in the model's coordinates."""
+        x = self.model.encode(X)
+        D = x.shape[1]
+        carried = D if D <= ALL_COLUMNS else min(D, n_columns + self.n_oversamples)
+        bytes_per_row = self.model._bytes_per_column() * carried
+        parts = Parallel(n_jobs=self.n_jobs)(
+            delayed(self._read_chunk)(x[chunk], n_columns, window)
+            for chunk in row_chunks(len(x), bytes_per_row)
+        )
+        return LyapunovFrame(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+    def flow(self, window: tuple[float, float]) -> Flow:
+        """The generating process over a window of noise levels."""
+        solver = self.solver
+        if solver is None:
+            solver = ReverseDiffusion(VarianceExploding(*self.model.noise_range_))
+        return self.model.flow(solver=solver, n_steps=self.n_steps, window=window)
+
+    def _read_chunk(self, x: torch.Tensor, n_columns: int, window) -> LyapunovFrame:
+        flow = self.flow(window)
+        generator = torch.Generator().manual_seed(self.path_seed)
+        with torch.no_grad():
+            if isinstance(flow.solver, StochasticSolver):
+                trajectories = [flow.trajectory(x, z) for z in self._noising(x, generator)]
+            else:
+                trajectories = [flow.trajectory(x)]
+        frame = lyapunov_frame(
+            flow,
+            trajectories,
+            n_columns,
+            n_oversamples=self.n_oversamples,
+            n_iter=self.n_iter,
+            generator=generator,
+        )
+        return LyapunovFrame(*(part.double().cpu().numpy() for part in frame))
+
+    def _noising(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Antithetic noise paths (n_paths, n_steps, 1, D): what is linear in them cancels."""
+        D = x.shape[1]
+        n_paths = max(4, 64 // D) if self.n_paths is None else self.n_paths
+        shape = ((n_paths + 1) // 2, self.n_steps, 1, D)
+        half = torch.randn(shape, generator=generator, dtype=torch.float64).to(x)
+        return torch.stack([half, -half], 1).flatten(0, 1)[:n_paths]

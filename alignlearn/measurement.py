@@ -1,0 +1,200 @@
+"""What `fit` measures once the model is learned: window, spectrum, dimension, noise level."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from alignlearn.dimension import DimensionEstimate, clarity, estimate_dimension, local_extent
+from alignlearn.frames import FrameReader
+from alignlearn.models.base import GenerativeModel
+from alignlearn.neighbors import calibrated_dimension
+from alignlearn.tangent import ALL_COLUMNS
+
+# A first normal exponent above this speaks of noise or too little training.
+_FAR_FROM_FLOOR = -0.25
+
+# Where the finest window contracts nothing beyond this rate, as under noise, windows coarser by
+# these factors are taken if the gap, at a few points, is so many times larger: a coarser frame is
+# biased by curvature (docs/benchmarks.md).
+_UNCONTRACTED, _COARSER, _CLEARER = -0.5, (2.5, 5.0), 1.5
+_WINDOW_POINTS = 64
+
+# Rows from which neighbours are taken where the spectrum does not decide.
+_NEIGHBOR_ROWS = 5000
+
+# When D is large and the dimension unknown, columns are doubled until a gap shows at a few points;
+# not beyond a number that bounds time and memory.
+_FIRST_COLUMNS, _MAX_COLUMNS, _SEARCH_POINTS = 48, 400, 8
+
+
+class Measurement(NamedTuple):
+    """The spectrum of a data set and what follows from it.
+
+    Attributes
+    ----------
+    window : tuple of float
+        Noise levels over which frames are taken.
+    n_columns : int
+        Columns that a frame needs.
+    exponents : ndarray of shape (n_reference, n_columns)
+        Spectrum at each reference row.
+    estimate : DimensionEstimate
+        Dimension of the sample.
+    uniform : bool
+        Whether every point has that dimension, because the exponents do not tell.
+    neighbor_dimension : float or None
+        The prior where no gap is clear.
+    noise_level : float
+        Reach of the data in normal directions, in their own units; NaN where there is none.
+    """
+
+    window: tuple[float, float]
+    n_columns: int
+    exponents: np.ndarray
+    estimate: DimensionEstimate
+    uniform: bool
+    neighbor_dimension: float | None
+    noise_level: float
+
+
+def measure(
+    frames: FrameReader,
+    X: np.ndarray,
+    rows: np.ndarray,
+    window: tuple[float, float] | None,
+    n_components: int | None,
+) -> Measurement:
+    """Measure the spectrum at some rows of X; `window` and `n_components` as the user gave them."""
+    reference = X[rows]
+    few = spread_rows(reference, _WINDOW_POINTS)
+    chosen, n_columns = _choose_window(frames, few, window, n_components)
+    exponents = frames(reference, n_columns, chosen).exponents
+    inside, prior = inside_span(frames.model, exponents), None
+    rank, D = frames.model.scaling_.rank, X.shape[1]
+    estimate = estimate_dimension(inside)
+    if not estimate.clear:
+        prior = _neighbor_dimension(frames, X)
+        estimate = estimate_dimension(inside, prior)
+        if prior >= rank and rank < D:
+            # Noise would not leave a linear span: that is the manifold if neighbours fill it.
+            estimate = estimate._replace(dimension=rank, confidence=1.0, resolved=False)
+    uniform = not estimate.resolved
+    if estimate.dimension == rank < D:
+        estimate = estimate._replace(resolved=True, clear=True)  # what leaves the span contracts
+    noise_level = _noise_level(frames, few, n_columns, estimate.dimension)
+    return Measurement(chosen, n_columns, exponents, estimate, uniform, prior, noise_level)
+
+
+def inside_span(model: GenerativeModel, exponents: np.ndarray) -> np.ndarray:
+    """Exponents without those of directions that leave the linear span of the data."""
+    return exponents[:, : model.scaling_.rank]
+
+
+def spread_rows(X: np.ndarray, n_rows: int) -> np.ndarray:
+    """At most `n_rows` rows, evenly spaced: data often come sorted."""
+    return X[:: -(-len(X) // n_rows)]
+
+
+def _choose_window(frames, X, given, n_components) -> tuple[tuple[float, float], int]:
+    """Window and number of columns: the finest window unless a coarser is clearer."""
+    model = frames.model
+    low, high = model.window_ if given is None else given
+    s_max = model.noise_range_[1]
+    best, chosen, n_chosen = 0.0, (float(low), float(high)), 0
+    for factor in [1.0, *_COARSER]:
+        window = (float(factor * low), float(factor * high))
+        if factor > 1 and window[1] > s_max:
+            break
+        n_columns = _columns_needed(frames, spread_rows(X, _SEARCH_POINTS), window, n_components)
+        exponents = inside_span(model, frames(X, n_columns, window).exponents)
+        largest = clarity(exponents)
+        if factor == 1 or largest > _CLEARER * best:
+            best, chosen, n_chosen = largest, window, n_columns
+        # Noise would fill all dimensions and keep the normal directions from contracting.
+        noisy = model.scaling_.rank == model.n_features_in_
+        if given is not None or not noisy or np.median(exponents[:, -1]) < _UNCONTRACTED:
+            break
+    return chosen, n_chosen
+
+
+def _columns_needed(frames, X, window, n_components) -> int:
+    """All D columns up to `ALL_COLUMNS`; beyond, doubled until a gap shows well inside.
+
+    Never more than the linear span of the data has dimensions, beyond `ALL_COLUMNS`.
+    """
+    D, rank = frames.model.n_features_in_, frames.model.scaling_.rank
+    if D <= ALL_COLUMNS:
+        return D
+    if n_components is not None:
+        return min(rank, n_components + 1)
+    n_columns = _FIRST_COLUMNS
+    while n_columns < rank:
+        if n_columns > _MAX_COLUMNS:
+            return _FIRST_COLUMNS  # nothing to see: do not pay for it at every point
+        exponents = inside_span(frames.model, frames(X, n_columns, window).exponents)
+        estimate = estimate_dimension(exponents)
+        if estimate.resolved and estimate.dimension <= 0.75 * n_columns:
+            return n_columns
+        n_columns *= 2
+    return rank
+
+
+def _neighbor_dimension(frames: FrameReader, X: np.ndarray) -> float:
+    """Dimension from neighbour distances, calibrated by Gaussian data of the same spread."""
+    model = frames.model
+    x = model.encode(spread_rows(X, _NEIGHBOR_ROWS)).double().cpu().numpy()
+    gaussian, rank = model.gaussian_, model.scaling_.rank
+    rest = np.full(rank, float(gaussian.rest))
+    variances = gaussian.variances.double().cpu().numpy()[:rank]
+    rng = np.random.RandomState(frames.path_seed)
+    reference = rng.normal(size=(len(x), rank))
+    reference *= np.sqrt(np.r_[variances, rest[len(variances) :]])
+    return calibrated_dimension(x, reference, rng)
+
+
+def _noise_level(frames: FrameReader, X: np.ndarray, n_columns: int, dimension: int) -> float:
+    """Reach of the data in normal directions, at the finest scale of the model."""
+    model = frames.model
+    s_min, s_max = model.noise_range_
+    window = (s_min, min(10 * s_min, s_max))
+    rates = inside_span(model, frames(X, n_columns, window).exponents)[:, dimension:]
+    if rates.shape[1] == 0:
+        return float("nan")
+    return float(local_extent(rates.mean(), *window) * np.exp(model.scaling_.log_unit))
+
+
+def unclear(measurement: Measurement, model: GenerativeModel) -> str | None:
+    """What to warn of where the spectrum does not speak for itself, and what to do; else None."""
+    estimate = measurement.estimate
+    exponents = inside_span(model, measurement.exponents).mean(axis=0)
+    d, k, D = estimate.dimension, len(exponents), model.n_features_in_
+    if not estimate.resolved:
+        problem = (
+            f"no direction contracts towards the data (lowest exponent {exponents[-1]:.2f}, a "
+            f"normal direction has -1): either the data have at least {k} of {D} dimensions at "
+            "these scales or the model is under-trained; dimension_ is from the distances "
+            "between neighbours."
+        )
+    elif not estimate.clear:
+        problem = (
+            f"no clear gap in the exponents ({estimate.gap:.2f} of 1 at dimension {d}): "
+            "either the dimension depends on the scale, see scale_spectrum(X), or the "
+            "model is under-trained."
+        )
+    elif d < k and exponents[d] > _FAR_FROM_FLOOR:
+        problem = (
+            f"the directions normal to the data contract at a rate of only {exponents[d]:.2f} "
+            "(the floor is -1): either the data are noisy at these scales, see noise_level_, "
+            "or the model is under-trained."
+        )
+    elif estimate.confidence < 0.5:
+        problem = (
+            f"only {estimate.confidence:.0%} of the points have dimension {d}, see "
+            "dimension(X): either the data are a mixture of pieces or the model is "
+            "under-trained."
+        )
+    else:
+        return None
+    return problem + " Raise max_iter of the model, or add data, and see whether it changes."
