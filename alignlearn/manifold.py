@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    clone,
+)
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state, check_scalar
+from sklearn.utils import check_array, check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from alignlearn._callbacks import CallbackSupportMixin, with_callbacks
-from alignlearn.dimension import pointwise_dimension
+from alignlearn.dimension import pointwise_dimension, spectral_gaps
+from alignlearn.embedding import Chart, align_tangent_spaces, default_n_neighbors
 from alignlearn.frames import FrameReader
 from alignlearn.measurement import inside_span, measure, unclear
 from alignlearn.models import Diffusion
+from alignlearn.projection import RidgeProjection, density_valley
 from alignlearn.solvers import Solver
 from alignlearn.tangent import LyapunovFrame
 
@@ -39,8 +47,33 @@ class ScaleSpectrum(NamedTuple):
     dimension: np.ndarray
 
 
-class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
-    """Tangent spaces and intrinsic dimension of data, from Lyapunov vectors of a generative model.
+# One chart is computed at a time: threads that ask for the same one wait for it.
+_CHART_LOCK = threading.RLock()
+
+# Numbers in the frames of all landmarks at most: 1 GB.
+_MAX_FRAME_SIZE = 2**27
+
+
+class LazyChart:
+    """Chart of the training points, computed when first asked for: not every user needs it.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        The training points.
+    chart : Chart or None
+        Coordinates of landmarks among them, once computed.
+    """
+
+    def __init__(self, X: np.ndarray) -> None:
+        self.X = X
+        self.chart: Chart | None = None
+
+
+class LyapunovManifold(
+    CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
+    """Tangent spaces, intrinsic dimension and coordinates of data, from a generative model.
 
     A diffusion model is fitted to the data; the directions in which small errors grow most along
     its generating process, the finite-time Lyapunov vectors, span the tangent spaces of the data
@@ -49,8 +82,8 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
     Parameters
     ----------
     n_components : int, optional
-        Number of Lyapunov vectors needed at most; saves time for large D. Default: found from the
-        gap.
+        Number of coordinates that `transform` gives; beyond 128 features also the number of
+        Lyapunov vectors needed at most, which saves time. Default: the dimension found.
     model : GenerativeModel, optional
         Estimator of the generative model, cloned and fitted by `fit`. Default ``Diffusion()``.
     n_oversamples, n_iter : int, default=10, 1
@@ -69,6 +102,11 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
         as it is when noise hides the fine scales.
     n_reference : int, default=200
         Training points at which `fit` measures the spectrum.
+    n_neighbors : int, optional
+        Neighbours of a point in `transform`. Default ``10 + 2 dimension_``.
+    n_landmarks : int, default=5000
+        Training points whose tangent spaces are aligned by `transform`, drawn at random where there
+        are more; the others are placed like new points.
     n_jobs : int, optional
         Workers over chunks of points, through joblib.
     device : str or torch.device, optional
@@ -98,6 +136,8 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
         Spectrum at each reference point.
     reference_indices_ : ndarray of shape (n_reference,)
         Their rows in X.
+    embedding_ : ndarray of shape (n_samples, n_components)
+        Coordinates of the training points, computed when first asked for.
     n_features_in_ : int
         Number of features D.
 
@@ -129,6 +169,8 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
         n_paths=None,
         window=None,
         n_reference=200,
+        n_neighbors=None,
+        n_landmarks=5000,
         n_jobs=None,
         device=None,
         random_state=None,
@@ -142,6 +184,8 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
         self.n_paths = n_paths
         self.window = window
         self.n_reference = n_reference
+        self.n_neighbors = n_neighbors
+        self.n_landmarks = n_landmarks
         self.n_jobs = n_jobs
         self.device = device
         self.random_state = random_state
@@ -193,6 +237,7 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
         n_reference = min(self.n_reference, len(X))
         self.reference_indices_ = np.sort(rng.permutation(len(X))[:n_reference])
         self._measure(X)
+        self._lazy_chart = LazyChart(np.array(X))
         context.call_on_fit_task_end(estimator=self)
         return self
 
@@ -200,7 +245,7 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
         return hasattr(self, "dimension_")
 
     def _check_params(self) -> None:
-        for name in ("n_components", "n_paths"):
+        for name in ("n_components", "n_paths", "n_neighbors"):
             if getattr(self, name) is not None:
                 check_scalar(getattr(self, name), name, Integral, min_val=1)
         for name, low in [
@@ -208,6 +253,7 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
             ("n_iter", 0),
             ("n_steps", 1),
             ("n_reference", 1),
+            ("n_landmarks", 1),
         ]:
             check_scalar(getattr(self, name), name, Integral, min_val=low)
         if self.solver is not None and not isinstance(self.solver, Solver):
@@ -277,8 +323,8 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
                 f"n_components must be between 1 and n_features = {self.n_features_in_}, got "
                 f"{n_components}."
             )
-        frame = self._frames(X, n_components)
-        return frame._replace(points=np.asarray(X, dtype=np.float64))
+        X = self._validated(X)
+        return self._frames(X, n_components)._replace(points=X)
 
     def lyapunov_exponents(self, X) -> np.ndarray:
         """Lyapunov exponents at points, seen or unseen.
@@ -296,7 +342,7 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
             Descending; k is D up to 128 features, else the number of columns that `fit` needed.
         """
         check_is_fitted(self)
-        return self._frames(X).exponents
+        return self._frames(self._validated(X)).exponents
 
     def tangent_space(self, X, n_components=None) -> np.ndarray:
         """Orthonormal bases of the tangent spaces at points, seen or unseen.
@@ -340,6 +386,139 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
             return np.full(len(exponents), self.dimension_)
         return pointwise_dimension(inside_span(self.model_, exponents), self.neighbor_dimension_)
 
+    @property
+    def _n_features_out(self) -> int:
+        return self.dimension_ if self.n_components is None else self.n_components
+
+    @property
+    def embedding_(self) -> np.ndarray:
+        """Coordinates of the training points (n_samples, n_components)."""
+        if not hasattr(self, "_lazy_chart"):
+            raise AttributeError("embedding_ is there after fit.")
+        return self._coordinates(self._lazy_chart.X)
+
+    def fit_transform(self, X, y=None) -> np.ndarray:
+        """Fit, then coordinates of the training points, see `transform`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : Ignored
+
+        Returns
+        -------
+        Y : ndarray of shape (n_samples, n_components)
+        """
+        return self.fit(X, y).transform(X)
+
+    def transform(self, X) -> np.ndarray:
+        """Global coordinates at points, seen or unseen.
+
+        The first call aligns the tangent spaces of the training points, which takes about as long
+        as `tangent_space` at all of them. Points are projected onto the manifold, so that noise
+        does not reach the coordinates; these are in the units of X, and lengths along the manifold
+        are kept in the mean. Pieces of the manifold that nothing connects are laid side by side.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        Y : ndarray of shape (n_samples, n_components)
+            `dimension_` columns by default. With fewer the leading principal axes of these
+            coordinates, with more further functions that closed surfaces need.
+
+        Warns
+        -----
+        UserWarning
+            If the manifold falls into several pieces, at the first call.
+
+        References
+        ----------
+        Z. Zhang, H. Zha, "Principal manifolds and nonlinear dimensionality reduction via tangent
+        space alignment", SIAM J. Sci. Comput. 26 (2004).
+        """
+        check_is_fitted(self)
+        return self._coordinates(self._validated(X))
+
+    def _coordinates(self, X: np.ndarray) -> np.ndarray:
+        return self._chart().transform(self._projection()(X), self._valley)
+
+    def inverse_transform(self, Y) -> np.ndarray:
+        """Points on the manifold with given coordinates.
+
+        Parameters
+        ----------
+        Y : array-like of shape (n_samples, n_components)
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+
+        Raises
+        ------
+        ValueError
+            If Y does not have `n_components` columns.
+        """
+        chart = self._chart()
+        Y = check_array(Y, dtype=np.float64)
+        if Y.shape[1] != self._n_features_out:
+            raise ValueError(
+                f"expected {self._n_features_out} columns, as transform gives, got {Y.shape[1]}."
+            )
+        return self._projection()(chart.inverse_transform(Y))
+
+    def project(self, X) -> np.ndarray:
+        """Nearest points of the learned manifold: X without the noise.
+
+        Points move in normal directions to the ridge of the density of the data.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+
+        References
+        ----------
+        U. Ozertem, D. Erdogmus, "Locally defined principal curves and surfaces", JMLR 12 (2011).
+        """
+        check_is_fitted(self)
+        return self._projection()(self._validated(X))
+
+    def _validated(self, X) -> np.ndarray:
+        return validate_data(self, X, dtype=np.float64, reset=False)
+
+    def _projection(self) -> RidgeProjection:
+        return RidgeProjection(self._reader(), self.dimension_, self.noise_level_)
+
+    def _valley(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return density_valley(self.model_, a, b)
+
+    def _chart(self) -> Chart:
+        """The chart, from landmarks on the ridge and tangent spaces as the data have them."""
+        check_is_fitted(self)
+        with _CHART_LOCK:
+            if self._lazy_chart.chart is None:
+                d, D = self.dimension_, self.n_features_in_
+                X = self._lazy_chart.X
+                m = min(len(X), self.n_landmarks, max(100, _MAX_FRAME_SIZE // (D * d)))
+                rows = np.sort(np.random.RandomState(self._path_seed).permutation(len(X))[:m])
+                frame = self._frames(X[rows], min(d + 1, D))
+                k = default_n_neighbors(d) if self.n_neighbors is None else self.n_neighbors
+                self._lazy_chart.chart = align_tangent_spaces(
+                    self._projection()(X[rows]),
+                    frame.vectors[:, :, :d],
+                    self._n_features_out,
+                    k,
+                    self._valley,
+                    1e-3 + spectral_gaps(frame.exponents)[:, d - 1],
+                )
+            return self._lazy_chart.chart
+
     def scale_spectrum(self, X, n_scales: int = 3) -> ScaleSpectrum:
         """Lyapunov exponents and dimension as functions of scale.
 
@@ -362,6 +541,7 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
         """
         check_is_fitted(self)
         check_scalar(n_scales, "n_scales", Integral, min_val=1)
+        X = self._validated(X)
         s_max = self.model_.noise_range_[1]
         edges = np.geomspace(min(self.window_[0], self.model_.window_[0]), s_max, n_scales + 1)
         windows = np.stack([edges[:-1], edges[1:]], axis=1)
@@ -379,7 +559,7 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
     def score_samples(self, X) -> np.ndarray:
         """Log density at points, see `GenerativeModel.score_samples`."""
         check_is_fitted(self)
-        return self.model_.score_samples(X)
+        return self.model_.score_samples(self._validated(X))
 
     def score(self, X, y=None) -> float:
         """Mean log density of points."""

@@ -22,6 +22,7 @@ FLOORS = [
         "frames",
         "measurement",
         "neighbors",
+        "projection",
         "_arrays",
         "_callbacks",
         "_tables",
