@@ -124,27 +124,23 @@ def close_figures():
     plt.close("all")
 
 
+def fitted(X):
+    model = KernelDiffusion()
+    return LyapunovManifold(model=model, n_reference=20, n_paths=4, random_state=0).fit(X)
+
+
 @pytest.fixture(scope="module")
 def manifold():
     """A plane in R^4."""
     X = np.random.default_rng(1).standard_normal((80, 4)) * [3, 2, 0.01, 0.01]
-    return LyapunovManifold(model=KernelDiffusion(), n_reference=20, n_paths=4, random_state=0).fit(
-        X
-    )
+    return fitted(X)
 
 
 @pytest.fixture(scope="module")
 def plane():
     """A plane in R^3 and its points."""
     X = np.random.default_rng(2).standard_normal((80, 3)) * [3, 2, 0.001]
-    return LyapunovManifold(model=KernelDiffusion(), n_reference=20, n_paths=4, random_state=0).fit(
-        X
-    ), X
-
-
-def fitted(X):
-    model = KernelDiffusion()
-    return LyapunovManifold(model=model, n_reference=20, n_paths=4, random_state=0).fit(X)
+    return fitted(X), X
 
 
 def lines_of(ax):
@@ -538,6 +534,14 @@ def test_an_embedding_shows_every_point_under_its_class(k):
     else:
         assert legend_texts(ax) == ["4", "30", "100"]
         assert ax.get_legend().get_title().get_text() == "kind"
+
+
+@pytest.mark.parametrize("missing", [None, np.nan])
+def test_points_of_missing_class_are_shown_as_one(missing):
+    labels = [1, missing, 1, missing]
+    ax = EmbeddingDisplay(points(4, 2), labels=labels).plot().ax_
+    assert [len(dots.get_offsets()) for dots in ax.collections] == [2, 2]
+    assert legend_texts(ax)[1] == str(missing)
 
 
 def test_twenty_classes_have_twenty_looks():

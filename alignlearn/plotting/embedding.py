@@ -20,7 +20,7 @@ MAX_CLASSES = 20
 
 # Each class has a pair of its own; printed in grey, the marker is left.
 # The factor on its area makes it look as large as the others.
-_MARKERS = {"o": 1, "s": 0.7, "^": 1, "D": 0.6, "v": 1, "P": 1, "*": 1.6, "X": 1, "<": 1, ">": 1}
+_MARKERS = {"o": 1, "s": 0.5, "^": 1, "D": 0.6, "v": 1, "P": 1, "*": 1.6, "X": 1, "<": 1, ">": 1}
 _GOLDEN = 0.5 * (5**0.5 - 1)
 
 
@@ -65,19 +65,21 @@ class EmbeddingDisplay:
             raise ValueError(f"expected 1 to 3 coordinates, got {k}: choose some of the columns.")
         if labels is not None and values is not None:
             raise ValueError("expected labels or values, got both.")
-        self.labels = None if labels is None else np.asarray(labels)
+        self.labels = None if labels is None else _sortable(labels)
         self.values = None if values is None else finite_array(values, "values", "n_samples")
         for given in (self.labels, self.values):
             if given is not None and given.shape != (n,):
                 raise ValueError(
                     f"expected one label or value for each of {n} points, got shape {given.shape}."
                 )
-        self.classes_ = None if labels is None else np.unique(self.labels)
-        if labels is not None and len(self.classes_) > MAX_CLASSES:
-            raise ValueError(
-                f"expected at most {MAX_CLASSES} classes, got {len(self.classes_)}: merge some, or "
-                "pass numbers as values."
-            )
+        self.classes_, self._class = None, np.zeros(n, dtype=int)
+        if labels is not None:
+            self.classes_, self._class = np.unique(self.labels, return_inverse=True)
+            if len(self.classes_) > MAX_CLASSES:
+                raise ValueError(
+                    f"expected at most {MAX_CLASSES} classes, got {len(self.classes_)}: merge "
+                    "some, or pass numbers as values."
+                )
         self.name = name
         self.axis_names = axis_names or [f"coordinate {i + 1}" for i in range(k)]
         if len(self.axis_names) != k:
@@ -173,7 +175,7 @@ class EmbeddingDisplay:
             for i, label in enumerate(self.classes_):
                 marker, factor = markers[(i + i // len(COLORS)) % len(markers)]
                 style |= {"color": COLORS[i % len(COLORS)], "marker": marker, "s": size * factor}
-                ax.scatter(*shown[self.labels == label].T, label=_short(label), **style)
+                ax.scatter(*shown[self._class == i].T, label=_short(label), **style)
         elif self.values is not None:
             points = ax.scatter(*shown.T, c=self.values, cmap="viridis", s=size, **style)
             self.colorbar_ = self.figure_.colorbar(points, ax=ax, label=self.name)
@@ -183,9 +185,14 @@ class EmbeddingDisplay:
 
     def _strip(self) -> np.ndarray:
         """One coordinate, with a row for each class; heights that fill each row evenly."""
-        n = len(self.coordinates)
-        row = 0 if self.labels is None else np.searchsorted(self.classes_, self.labels)
-        return np.c_[self.coordinates, row + 0.7 * (np.arange(n) * _GOLDEN % 1 - 0.5)]
+        height = 0.7 * (np.arange(len(self.coordinates)) * _GOLDEN % 1 - 0.5)
+        return np.c_[self.coordinates, self._class + height]
+
+
+def _sortable(labels) -> np.ndarray:
+    """Labels as an array; what is neither number nor word, such as None, as the word for it."""
+    labels = np.asarray(labels)
+    return labels.astype(str) if labels.dtype == object else labels
 
 
 def _are_values(y) -> bool:
