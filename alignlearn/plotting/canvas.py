@@ -60,10 +60,11 @@ def legend_above(ax, **options) -> None:
     options |= {"frameon": False, "loc": "lower left", "bbox_to_anchor": (0, 1.01)}
     options |= {"borderaxespad": 0, "columnspacing": 1.3, "alignment": "left"}
     n_labels = len(ax.get_legend_handles_labels()[1])
-    for n_rows in range(1, n_labels + 1):
+    n_rows, excess = 1, 2.0
+    while excess > 1 and n_rows <= n_labels:
         legend = ax.legend(ncols=-(-n_labels // n_rows), **options)
-        if legend.get_window_extent().width <= ax.get_window_extent().width:
-            break
+        excess = legend.get_window_extent().width / ax.get_window_extent().width
+        n_rows = max(n_rows + 1, int(excess))  # a row of that width needs as many at least
     if ax.figure.get_layout_engine() is None:
         box, taken = ax.get_position(), legend.get_window_extent().height
         height = box.height - taken / ax.figure.bbox.height
