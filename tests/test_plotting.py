@@ -181,6 +181,7 @@ def test_a_display_draws_quietly_and_leaves_the_settings_alone(make, caplog):
     before = dict(matplotlib.rcParams)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.simplefilter("ignore", DeprecationWarning)  # of matplotlib's own dependencies
         display = make()
         assert not plt.get_fignums() and not hasattr(display, "ax_")
         assert display.plot() is display
