@@ -20,7 +20,7 @@ MAX_CLASSES = 20
 
 # Each class has a pair of its own; printed in grey, the marker is left.
 # The factor on its area makes it look as large as the others.
-_MARKERS = {"o": 1, "s": 0.5, "^": 1, "D": 0.6, "v": 1, "P": 1, "*": 1.6, "X": 1, "<": 1, ">": 1}
+_MARKERS = {"o": 1, "s": 0.75, "^": 1, "D": 0.6, "v": 1, "P": 1, "*": 1.6, "X": 1, "<": 1, ">": 1}
 _GOLDEN = 0.5 * (5**0.5 - 1)
 
 
@@ -148,7 +148,7 @@ class EmbeddingDisplay:
         self.ax_ = ax = axes_to_draw_in(ax, figsize, n_dims=max(k, 2))
         self.figure_ = ax.figure
         shown = self._strip() if k == 1 else self.coordinates
-        size = float(np.clip(6000 / len(shown), 7, 24))  # of a dot, in square points
+        size = float(np.clip(6000 / len(shown), 9, 24))  # of a dot, in square points
         self._scatter(shown, size)
         name_axes(ax, self.axis_names)
         if k > 1:
@@ -168,7 +168,10 @@ class EmbeddingDisplay:
     def _scatter(self, shown: np.ndarray, size: float) -> None:
         """The points in their colours."""
         ax = self.ax_
-        style = {"alpha": 0.85, "lw": 0} | ({"depthshade": False} if shown.shape[1] == 3 else {})
+        # Snapped to pixels, small squares would be half or twice as large as the other markers.
+        style = {"alpha": 0.85, "lw": 0, "snap": False} | (
+            {"depthshade": False} if shown.shape[1] == 3 else {}
+        )
         self.colorbar_ = None
         if self.labels is not None:
             markers = list(_MARKERS.items())
