@@ -1,110 +1,13 @@
-"""Pictures, in the manner of scikit-learn's Displays: arrays in, `plot(ax)` draws them.
-
-matplotlib is imported when something is drawn, not before.
-"""
+"""Images drawn: moved along Lyapunov vectors, and sets of them side by side."""
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils import check_scalar
 
-# Okabe & Ito's colours, told apart by colour-blind readers too.
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#6E6E6E"
-
-
-def _new_figure(figsize):
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError("pictures need matplotlib: pip install 'alignlearn[plot]'.") from error
-    return plt.figure(figsize=figsize, layout="constrained")
-
-
-class SpectrumDisplay:
-    """Lyapunov spectrum: median over points, quartile band, the gap and the floor.
-
-    Parameters
-    ----------
-    exponents : array-like of shape (n_points, k)
-        Exponents of each point, descending.
-    dimension : int
-        The gap is marked behind this exponent.
-
-    Attributes
-    ----------
-    ax_ : matplotlib Axes
-        Axes of the last `plot`.
-    figure_ : matplotlib Figure
-        Its figure.
-    """
-
-    def __init__(self, exponents, dimension):
-        self.exponents = np.asarray(exponents, dtype=np.float64)
-        self.dimension = int(dimension)
-        if self.exponents.ndim != 2 or not 1 <= self.dimension <= self.exponents.shape[1]:
-            raise ValueError(
-                "expected exponents of shape (n_points, k) and a dimension from 1 to k, got shape "
-                f"{self.exponents.shape} and {dimension}."
-            )
-
-    @classmethod
-    def from_estimator(cls, manifold, X=None, *, ax=None):
-        """Draw the spectrum of a fitted manifold.
-
-        Parameters
-        ----------
-        manifold : LyapunovManifold
-            Fitted.
-        X : array-like of shape (n_points, n_features), optional
-            Points to look at; default the reference points of the fit, at no cost.
-        ax : matplotlib Axes, optional
-            Where to draw.
-
-        Returns
-        -------
-        display : SpectrumDisplay
-        """
-        check_is_fitted(manifold)
-        exponents = manifold.reference_exponents_ if X is None else manifold.lyapunov_exponents(X)
-        return cls(exponents, manifold.dimension_).plot(ax=ax)
-
-    def plot(self, ax=None):
-        """Draw.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, optional
-            Default a new figure.
-
-        Returns
-        -------
-        self : SpectrumDisplay
-        """
-        self.ax_ = ax = _new_figure((7.5, 4.5)).subplots() if ax is None else ax
-        self.figure_ = ax.figure
-        low, median, high = np.quantile(self.exponents, [0.25, 0.5, 0.75], axis=0)
-        n, k = self.exponents.shape
-        index, d = np.arange(1, k + 1), self.dimension
-        lowest = min(-1.0, low.min())
-        ax.fill_between(
-            index, low, high, color=BLUE, alpha=0.2, lw=0, label=f"middle half of {n} points"
-        )
-        style = {"marker": "o", "ms": 4 if k <= 100 else 2, "lw": 1.2, "color": BLUE}
-        ax.plot(index, median, label="median", **style)
-        ax.axhline(-1, color=GREY, ls="--", lw=1.2, label="floor: dies with the noise")
-        if d < k:
-            ax.axvline(d + 0.5, color=ORANGE, lw=1.8, label=f"dimension {d}")
-        ax.set(
-            xlim=(0.2, k + 0.8),
-            ylim=(lowest - 0.08, max(0.0, high.max()) + 0.08),
-            xlabel="index of the direction, most stretched first",
-            ylabel="Lyapunov exponent (0: along the data)",
-            title="Lyapunov spectrum of the data",
-        )
-        ax.xaxis.get_major_locator().set_params(integer=True)
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.legend(frameon=False, loc="upper right")
-        return self
+from alignlearn.plotting.canvas import finite_array, new_figure
 
 
 class ImageMovesDisplay:
@@ -135,18 +38,26 @@ class ImageMovesDisplay:
         Axes of the last `plot`.
     figure_ : matplotlib Figure or SubFigure
         Where they are.
+
+    Raises
+    ------
+    ValueError
+        If an array or the labels are not as above, or an array is not finite.
     """
 
     def __init__(self, image, vectors, step, *, labels=None, value_range=None):
-        self.image = np.asarray(image, dtype=np.float64)
-        self.vectors = np.asarray(vectors, dtype=np.float64)
-        if self.vectors.shape[1:] != self.image.shape or self.image.ndim != 2:
+        self.image = finite_array(image, "image", "h", "w")
+        self.vectors = finite_array(vectors, "vectors", "m", "h", "w")
+        if self.vectors.shape[1:] != self.image.shape:
             raise ValueError(
                 "expected an image (h, w) and vectors (m, h, w) of the same size, got "
                 f"{self.image.shape} and {self.vectors.shape}."
             )
         self.step = float(step)
-        self.labels = labels or [str(i + 1) for i in range(len(self.vectors))]
+        m = len(self.vectors)
+        self.labels = [str(i + 1) for i in range(m)] if labels is None else list(labels)
+        if len(self.labels) != m:
+            raise ValueError(f"expected a label for each of {m} vectors, got {len(self.labels)}.")
         self.value_range = value_range or (self.image.min(), self.image.max())
         move = self.step * self.vectors
         self.moved_ = np.stack([self.image + move, self.image - move])
@@ -175,8 +86,17 @@ class ImageMovesDisplay:
         Returns
         -------
         display : ImageMovesDisplay
+
+        Raises
+        ------
+        ValueError
+            If x is not an image of that shape, or an index is below 1.
         """
-        x = np.asarray(x, dtype=np.float64)
+        x = finite_array(x, "x", "n_features")
+        if x.size != np.prod(image_shape):
+            raise ValueError(f"expected an image of shape {image_shape}, got {x.size} pixels.")
+        if min(indices, default=0) < 1:
+            raise ValueError(f"expected indices of vectors, counted from 1, got {indices!r}.")
         frame = manifold.tangent_space(x[None], n_components=max(indices))[0]
         vectors = frame.T[np.asarray(indices) - 1].reshape(-1, *image_shape)
         display = cls(
@@ -202,7 +122,7 @@ class ImageMovesDisplay:
         """
         m = len(self.vectors)
         if figure is None:
-            figure = _new_figure((1.35 * (m + 1), 5.2))
+            figure = new_figure((1.35 * (m + 1), 5.2))
         self.figure_ = figure
         self.axes_ = axes = figure.subplots(3, m + 1)
         low, high = self.value_range
@@ -243,14 +163,21 @@ class ImageGridDisplay:
         Axes of the last `plot`, one for each set.
     figure_ : matplotlib Figure or SubFigure
         Where they are.
+
+    Raises
+    ------
+    ValueError
+        If there is no set, or one is not of that shape or not finite.
     """
 
     def __init__(self, images, *, n_columns=8, value_range=None):
-        self.images = {title: np.asarray(stack, dtype=float) for title, stack in images.items()}
-        for title, stack in self.images.items():
-            if stack.ndim != 3:
-                raise ValueError(f"expected images (n, h, w) for {title!r}, got {stack.shape}.")
-        self.n_columns = n_columns
+        if not images:
+            raise ValueError("expected at least one set of images, got none.")
+        self.images = {
+            title: finite_array(stack, f"images {title!r}", "n", "h", "w")
+            for title, stack in images.items()
+        }
+        self.n_columns = check_scalar(n_columns, "n_columns", Integral, min_val=1)
         first = next(iter(self.images.values()))
         self.value_range = value_range or (first.min(), first.max())
         self.mosaics_ = {title: self._mosaic(stack) for title, stack in self.images.items()}
@@ -278,7 +205,7 @@ class ImageGridDisplay:
         """
         if figure is None:
             height, width = np.max([m.shape for m in self.mosaics_.values()], axis=0)
-            figure = _new_figure((4.6 * len(self.images), 4.45 * height / width + 0.45))
+            figure = new_figure((4.6 * len(self.images), 4.45 * height / width + 0.45))
             figure.get_layout_engine().set(wspace=0.06)
         self.figure_ = figure
         self.axes_ = figure.subplots(1, len(self.images), squeeze=False)[0]
