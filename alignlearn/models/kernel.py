@@ -32,6 +32,11 @@ class KernelDiffusion(GenerativeModel):
     random_state : int, RandomState instance or None, default=None
         Used by `sample`.
 
+    Attributes
+    ----------
+    points_ : Tensor of shape (n_samples, n_features)
+        The training points, scaled.
+
     Examples
     --------
     >>> from alignlearn.datasets import make_sphere
