@@ -40,8 +40,8 @@ ODE_SOLVERS = {
 STOCHASTIC_SOLVERS = {"ReverseDiffusion": ReverseDiffusion}
 SOLVERS = ODE_SOLVERS | STOCHASTIC_SOLVERS
 
-# Small enough that a fit takes well under a second; Diffusion is all but untrained, and two networks
-# are a mean already.
+# Small enough that a fit takes well under a second; Diffusion is all but untrained, and a mean of
+# networks as soon as there are two.
 MODELS = {
     "GaussianModel": lambda **options: GaussianModel(random_state=0, **options),
     "KernelDiffusion": lambda **options: KernelDiffusion(random_state=0, **options),
