@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from joblib import effective_n_jobs
 from sklearn import get_config
 from sklearn.utils import check_random_state
 from torch import Tensor
@@ -127,3 +129,21 @@ def row_chunks(n_rows: int, bytes_per_row: int) -> Iterator[slice]:
     size = max(1, limit // max(1, bytes_per_row))
     for start in range(0, n_rows, size):
         yield slice(start, min(start + size, n_rows))
+
+
+@contextmanager
+def shared_threads(n_jobs: int | None) -> Iterator[None]:
+    """Divide torch's threads among joblib's workers, so that they are not more than the cores.
+
+    Worker processes have fewer threads from joblib or dask already; workers that are threads
+    of this process take the number set here when they start.
+    """
+    workers, before = effective_n_jobs(n_jobs), torch.get_num_threads()
+    if workers == 1 or before == 1:
+        yield
+        return
+    torch.set_num_threads(max(1, before // workers))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -88,7 +88,19 @@ def spectral_gaps(exponents: np.ndarray) -> np.ndarray:
 
 
 def prior_weights(n_exponents: int, prior: float | None) -> np.ndarray:
-    """Weight of every dimension from 1 to n_exponents: log-normal around a guess, 1 without one."""
+    """Weight of every dimension: log-normal around a guess, 1 without one.
+
+    Parameters
+    ----------
+    n_exponents : int
+        Number of dimensions that come into question, from 1.
+    prior : float or None
+        The guess.
+
+    Returns
+    -------
+    weights : ndarray of shape (n_exponents,)
+    """
     if prior is None:
         return np.ones(n_exponents)
     distance = np.log(np.arange(1, n_exponents + 1) / prior) / PRIOR_WIDTH
@@ -131,7 +143,17 @@ def pointwise_dimension(exponents: np.ndarray, prior: float | None = None) -> np
 
 
 def clarity(exponents: np.ndarray) -> float:
-    """Mean over points of the largest gap, from 0 to 1; see `spectral_gaps`."""
+    """Mean over points of the largest gap; see `spectral_gaps`.
+
+    Parameters
+    ----------
+    exponents : ndarray of shape (n, k)
+
+    Returns
+    -------
+    clarity : float
+        From 0 to 1.
+    """
     return float(spectral_gaps(exponents)[:, :-1].max(axis=1, initial=0.0).mean())
 
 

@@ -20,7 +20,19 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]
 
 
 def denoiser_field(denoise: Denoiser, schedule: Schedule) -> Field:
-    """``(x, t) -> E[x_0 | x_t = x]`` from ``denoise(y, s)``, with ``y = x / alpha``."""
+    """``(x, t) -> E[x_0 | x_t = x]`` from ``denoise(y, s)``, with ``y = x / alpha``.
+
+    Parameters
+    ----------
+    denoise : callable (y (n, D), s) -> (n, D)
+        Denoiser in variance-exploding coordinates.
+    schedule : Schedule
+        Of the coordinates x.
+
+    Returns
+    -------
+    callable (x (n, D), t) -> (n, D)
+    """
 
     def field(x: Tensor, t: Tensor) -> Tensor:
         return denoise(x / schedule.alpha(t).to(x), schedule.ratio(t))
@@ -33,6 +45,15 @@ def velocity_field(denoise: Denoiser, schedule: Schedule) -> Field:
 
     ``v = alpha' Den + sigma' (x - alpha Den) / sigma``, the conditional velocity averaged over
     the posterior (Lipman et al. 2023; Song et al. 2021, eq. 13).
+
+    Parameters
+    ----------
+    denoise, schedule
+        See `denoiser_field`.
+
+    Returns
+    -------
+    callable (x (n, D), t) -> (n, D)
     """
     den_field = denoiser_field(denoise, schedule)
 

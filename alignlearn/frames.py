@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from joblib import Parallel, delayed
 
-from alignlearn._arrays import row_chunks
+from alignlearn._arrays import row_chunks, shared_threads
 from alignlearn.flow import Flow
 from alignlearn.models.base import GenerativeModel
 from alignlearn.schedules import VarianceExploding
@@ -53,10 +53,11 @@ class FrameReader:
         D = x.shape[1]
         carried = D if D <= ALL_COLUMNS else min(D, n_columns + self.n_oversamples)
         bytes_per_row = self.model._bytes_per_column() * carried
-        parts = Parallel(n_jobs=self.n_jobs)(
-            delayed(self._read_chunk)(x[chunk], n_columns, window)
-            for chunk in row_chunks(len(x), bytes_per_row)
-        )
+        with shared_threads(self.n_jobs):
+            parts = Parallel(n_jobs=self.n_jobs)(
+                delayed(self._read_chunk)(x[chunk], n_columns, window)
+                for chunk in row_chunks(len(x), bytes_per_row)
+            )
         return LyapunovFrame(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
     def flow(self, window: tuple[float, float]) -> Flow:

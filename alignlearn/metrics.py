@@ -195,14 +195,21 @@ def projector_distance(A: ArrayLike, B: ArrayLike) -> np.ndarray:
 
 
 class DimensionErrors(NamedTuple):
-    """What `dimension_errors` returns."""
+    """What `dimension_errors` returns.
+
+    Attributes
+    ----------
+    accuracy : float
+        Share of estimates that are right once rounded to an integer.
+    mean_absolute_error : float
+        Mean of ``|d_pred - d_true|``.
+    mean_relative_error : float
+        Mean of ``|d_pred - d_true| / d_true``, as in published tables of intrinsic dimension.
+    """
 
     accuracy: float
-    """Share of estimates that are right once rounded to an integer."""
     mean_absolute_error: float
-    """Mean of ``|d_pred - d_true|``."""
     mean_relative_error: float
-    """Mean of ``|d_pred - d_true| / d_true``, as in published tables of intrinsic dimension."""
 
 
 def dimension_errors(d_true: ArrayLike, d_pred: ArrayLike) -> DimensionErrors:

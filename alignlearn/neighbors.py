@@ -8,7 +8,6 @@ a full-dimensional sample of the same size from the model has the same bias.
 from __future__ import annotations
 
 import numpy as np
-from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import check_random_state
 
 N_NEIGHBORS = 10
@@ -34,6 +33,8 @@ def neighbor_dimension(X: np.ndarray, n_neighbors: int = N_NEIGHBORS) -> float:
     dimension : float
         NaN with fewer than four different rows.
     """
+    from sklearn.neighbors import NearestNeighbors  # late: half of what importing us would cost
+
     X = np.unique(X, axis=0)
     k = min(n_neighbors, len(X) - 1)
     if k < 3:

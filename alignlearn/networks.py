@@ -9,8 +9,11 @@ from torch import Tensor, nn
 
 
 def _linear(n_in: int, n_out: int, generator: torch.Generator, *, zero: bool = False) -> nn.Linear:
-    """Linear layer with weights and bias ``U(-1, 1) / sqrt(n_in)`` from `generator`, or zero."""
-    layer = nn.utils.skip_init(nn.Linear, n_in, n_out)
+    """Linear layer with weights and bias ``U(-1, 1) / sqrt(n_in)`` from `generator`, or zero.
+
+    Always float32, whatever torch's default is: that is what the library trains in.
+    """
+    layer = nn.utils.skip_init(nn.Linear, n_in, n_out, dtype=torch.float32)
     bound = 0.0 if zero else 1 / math.sqrt(n_in)
     with torch.no_grad():
         layer.weight.uniform_(-bound, bound, generator=generator)
@@ -68,7 +71,8 @@ class GatedNetwork(nn.Module):
     ) -> None:
         super().__init__()
         n_noise = 8
-        self.register_buffer("frequencies", 0.25 * 2.0 ** (torch.arange(n_noise // 2) / 2))
+        octaves = torch.arange(n_noise // 2, dtype=torch.float32) / 2
+        self.register_buffer("frequencies", 0.25 * 2.0**octaves)
         self.encode = _linear(n_features + n_noise, 3 * width, generator)
         self.blocks = nn.ModuleList(GatedBlock(width, n_noise, generator) for _ in range(n_blocks))
         self.decode = _linear(width, n_features, generator, zero=True)

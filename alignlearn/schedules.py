@@ -114,6 +114,11 @@ class LinearVP(Schedule):
     """Variance preserving with ``beta`` linear in t (Ho et al. 2020; Song et al. 2021, "VP SDE").
 
     ``log alpha = -(beta_max - beta_min) t^2 / 4 - beta_min t / 2`` and ``sigma^2 = 1 - alpha^2``.
+
+    Parameters
+    ----------
+    beta_min, beta_max : float, default=0.1, 20
+        Rate of the noising at t = 0 and t = 1.
     """
 
     beta_min: float = 0.1
@@ -152,6 +157,11 @@ class Cosine(Schedule):
     ``phi_t = (t + offset) / (1 + offset) * pi / 2``. As published the squared cosine is the
     *squared* scale, ``power = 1``; the paper's appendix G.1 uses it as the scale itself, which
     doubles beta: that variant is `PaperCosine`.
+
+    Parameters
+    ----------
+    offset : float, default=0.008
+        Keeps the noise of the first steps from vanishing.
     """
 
     offset: float = 0.008
@@ -200,7 +210,13 @@ class Cosine(Schedule):
 
 @dataclass(frozen=True)
 class PaperCosine(Cosine):
-    """The cosine schedule as the paper's appendix G.1 states it (twice the published beta)."""
+    """The cosine schedule as the paper's appendix G.1 states it (twice the published beta).
+
+    Parameters
+    ----------
+    offset : float, default=0.008
+        See `Cosine`.
+    """
 
     _power = 2
 

@@ -97,6 +97,11 @@ class Exponential(Solver):
 
     ``y' = r y + (1 - r) Den(y, s)`` in variance-exploding coordinates, ``r = s'/s``
     (Song, Meng & Ermon 2021).
+
+    Parameters
+    ----------
+    schedule : Schedule, default=VarianceExploding()
+        Of the coordinates in which it steps.
     """
 
     schedule: Schedule = VarianceExploding()
@@ -113,6 +118,11 @@ class ExponentialMidpoint(Solver):
     """Second-order exponential integrator: the denoiser is taken at the midpoint in log noise.
 
     The single-step second-order DPM-Solver++ (Lu et al. 2022) with midpoint ratio 1/2.
+
+    Parameters
+    ----------
+    schedule : Schedule, default=VarianceExploding()
+        Of the coordinates in which it steps.
     """
 
     schedule: Schedule = VarianceExploding()
@@ -151,6 +161,11 @@ class ReverseDiffusion(StochasticSolver):
     ``y' = r^2 y + (1 - r^2) Den(y, s) + s' sqrt(1 - r^2) xi`` in variance-exploding coordinates,
     ``r = s'/s``: the ancestral step of Ho et al. (2020). The call is the step with ``xi = 0``.
     Order 1 is that of the drift.
+
+    Parameters
+    ----------
+    schedule : Schedule, default=VarianceExploding()
+        Of the coordinates in which it steps.
     """
 
     schedule: Schedule = VarianceExploding()

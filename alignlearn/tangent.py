@@ -68,7 +68,17 @@ def push_forward(step: Callable[[Tensor], Tensor], x: Tensor, E: Tensor) -> Tens
 
 
 def pull_back(step: Callable[[Tensor], Tensor], x: Tensor, E: Tensor) -> Tensor:
-    """Adjoint map ``dF(x)^T E`` of a row-wise map; shapes as `push_forward`."""
+    """Adjoint map ``dF(x)^T E`` of a row-wise map.
+
+    Parameters
+    ----------
+    step, x, E
+        See `push_forward`.
+
+    Returns
+    -------
+    Tensor of shape (k, n, D)
+    """
     vjp = torch.func.vjp(step, x)[1]
     with torch.no_grad():
         return torch.func.vmap(lambda e: vjp(e)[0])(E)
@@ -121,7 +131,21 @@ def _sweep(flow: Flow, trajectory: Trajectory, Q: Tensor, *, adjoint: bool = Fal
 
 
 def random_frame(x: Tensor, k: int, generator: torch.Generator | None) -> Tensor:
-    """Random orthonormal columns (D, k) like x; the identity for k = D."""
+    """Random orthonormal columns; the identity for k = D.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n, D)
+        Gives the size, dtype and device.
+    k : int
+        Number of columns, at most D.
+    generator : torch.Generator or None
+        On the CPU.
+
+    Returns
+    -------
+    Tensor of shape (D, k)
+    """
     D = x.shape[1]
     if k == D:
         return torch.eye(D, dtype=x.dtype, device=x.device)
@@ -283,9 +307,20 @@ def qr_sweep(
 
 
 def log_volume(flow: Flow, trajectory: Trajectory) -> Tensor:
-    """Log absolute determinant of the tangent map of the whole flow, (n,), float64.
+    """Log absolute determinant of the tangent map of the whole flow.
 
     All D columns are carried; equals the sum of ``exponents * elapsed`` of the full frame.
+
+    Parameters
+    ----------
+    flow : Flow
+        The generating process.
+    trajectory : Trajectory
+        Stored states with n rows.
+
+    Returns
+    -------
+    Tensor of shape (n,), float64
     """
     x = trajectory.states[-1]
     factors = _sweep(flow, trajectory, _start_frame(x, x.shape[1], None), adjoint=True)
@@ -294,10 +329,22 @@ def log_volume(flow: Flow, trajectory: Trajectory) -> Tensor:
 
 
 def divergence(field: Callable[[Tensor], Tensor], x: Tensor, probes: Tensor) -> Tensor:
-    """Trace of the Jacobian of a row-wise map at the rows of x, (n,), float64.
+    """Trace of the Jacobian of a row-wise map.
 
-    ``D / k sum_i q_i . J q_i`` over orthonormal probes q (D, k), the same for every row: unbiased
-    for random probes (Hutchinson 1990), exact for k = D.
+    ``D / k sum_i q_i . J q_i`` over orthonormal probes q, the same for every row: unbiased for
+    random probes (Hutchinson 1990), exact for k = D.
+
+    Parameters
+    ----------
+    field : callable (n, D) -> (n, D)
+        A map that treats rows independently.
+    x : Tensor of shape (n, D)
+    probes : Tensor of shape (D, k)
+        Orthonormal columns.
+
+    Returns
+    -------
+    Tensor of shape (n,), float64
     """
     D, k = probes.shape
     E = probes.T[:, None, :].expand(k, len(x), D)

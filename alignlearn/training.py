@@ -57,7 +57,7 @@ def draw_noise_levels(
     low, high = math.log(noise_range[0]), math.log(noise_range[1])
     middle = min(max(math.log(COARSE), low), high)
     share = coarse_share if low < middle < high else float(middle == low)
-    jitter = torch.rand(n, generator=generator, device=generator.device)
+    jitter = torch.rand(n, generator=generator, device=generator.device, dtype=torch.float32)
     u = (torch.arange(n, device=generator.device) + jitter) / n
     fine = low + (middle - low) * u / max(1 - share, 1e-12)
     coarse = middle + (high - middle) * (u - 1 + share) / max(share, 1e-12)
@@ -108,6 +108,7 @@ def one_cycle(progress: float, warm_up: float = 0.1) -> float:
     return 0.5 * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up)))
 
 
+@torch.enable_grad()
 def train_denoiser(
     denoiser: nn.Module,
     x: Tensor,
@@ -170,13 +171,13 @@ def train_denoiser(
     decay = 0.5 ** (1 / max(1.0, 0.04 * max_iter))
     every = evaluation_interval(max_iter)
     history, since_best = TrainingHistory(), 0
-    running = torch.zeros((), device=x.device)
+    running = torch.zeros((), device=x.device, dtype=x.dtype)
     options = {"generator": generator, "device": x.device}
     try:
         for step in range(1, max_iter + 1):
             rows = torch.randint(len(x), (batch_size,), **options)  # type: ignore[call-overload]
             x_0 = x[rows]
-            z = torch.randn(x_0.shape, **options)  # type: ignore[call-overload]
+            z = torch.randn(x_0.shape, dtype=x.dtype, **options)  # type: ignore[call-overload]
             s = draw_noise_levels(batch_size, noise_range, generator)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate * one_cycle(step / max_iter)

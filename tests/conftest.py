@@ -1,10 +1,15 @@
-"""What every test file shares: few threads, and generators that start the same."""
+"""What every test file shares: few threads, generators that start the same, the scripts."""
+
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 torch.set_num_threads(1)
+
+SCRIPTS = Path(__file__).resolve().parents[1] / "examples" / "benchmarks"
 
 
 @pytest.fixture
@@ -17,3 +22,14 @@ def rng():
 def generator():
     """Torch generator with a fixed seed, on the CPU."""
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def scripts(monkeypatch):
+    """The benchmark scripts are no package: they import each other by name, from their folder."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    n_threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(n_threads)
+    for path in SCRIPTS.glob("*.py"):
+        sys.modules.pop(path.stem, None)

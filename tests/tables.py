@@ -40,12 +40,16 @@ ODE_SOLVERS = {
 STOCHASTIC_SOLVERS = {"ReverseDiffusion": ReverseDiffusion}
 SOLVERS = ODE_SOLVERS | STOCHASTIC_SOLVERS
 
-# Small enough that a fit takes well under a second; Diffusion is all but untrained.
+# Small enough that a fit takes well under a second; Diffusion is all but untrained, and a mean of
+# networks as soon as there are two.
 MODELS = {
     "GaussianModel": lambda **options: GaussianModel(random_state=0, **options),
     "KernelDiffusion": lambda **options: KernelDiffusion(random_state=0, **options),
     "Diffusion": lambda **options: Diffusion(
-        **({"width": 16, "n_blocks": 1, "max_iter": 8, "random_state": 0} | options)
+        **(
+            {"width": 16, "n_blocks": 1, "n_estimators": 2, "max_iter": 8, "random_state": 0}
+            | options
+        )
     ),
 }
 # The same families with what they need to learn the law of a Gaussian sample in R^2 or R^3.

@@ -1,9 +1,7 @@
 """The benchmark scripts run on tiny data, resume after a kill, and end in tables."""
 
 import json
-import sys
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,18 +12,7 @@ from alignlearn.datasets import make_random_manifold, make_sphere, make_torus
 from alignlearn.metrics import tangent_error
 from alignlearn.models import Diffusion, GaussianModel
 
-FOLDER = Path(__file__).resolve().parents[1] / "examples" / "benchmarks"
-
-
-@pytest.fixture(autouse=True)
-def scripts(monkeypatch):
-    """The scripts are no package: they import each other by name, from their own folder."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    n_threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(n_threads)
-    for path in FOLDER.glob("*.py"):
-        sys.modules.pop(path.stem, None)
+pytestmark = pytest.mark.usefixtures("scripts")
 
 
 def tiny(common, **model):

@@ -1,34 +1,18 @@
 """The dimension benchmark runs on tiny data, ends in tables, and its estimates are the formulas."""
 
 import math
-import sys
 import time
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from oracles import gaussian_log_density
 
 from alignlearn import LyapunovManifold
 from alignlearn.datasets import make_sphere
 from alignlearn.models import Diffusion, GaussianModel
 
-FOLDER = Path(__file__).resolve().parents[1] / "examples" / "benchmarks"
-SHARED = ("common", "formats")
-OWN = ("dimension", "dimension_cases", "dimension_peers", "dimension_tables")
-
-
-@pytest.fixture(autouse=True)
-def scripts(monkeypatch):
-    """The scripts are no package: they import each other by name, from their own folder."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    n_threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(n_threads)
-    for name in (*SHARED, *OWN):
-        sys.modules.pop(name, None)
+pytestmark = pytest.mark.usefixtures("scripts")
 
 
 def flat_gaussian(n=400, d=2, D=5):

@@ -1,27 +1,12 @@
 """The benchmark of failures runs on tiny data, knows its truth, and ends in a table."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
-import torch
 
 from alignlearn import LyapunovManifold
 from alignlearn.models import Diffusion
 
-FOLDER = Path(__file__).resolve().parents[1] / "examples" / "benchmarks"
-
-
-@pytest.fixture(autouse=True)
-def scripts(monkeypatch):
-    """The scripts are no package: they import each other by name, from their own folder."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    n_threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(n_threads)
-    for name in ("common", "formats", "failures"):
-        sys.modules.pop(name, None)
+pytestmark = pytest.mark.usefixtures("scripts")
 
 
 def test_every_sample_has_orthonormal_tangents_as_many_as_its_dimension():

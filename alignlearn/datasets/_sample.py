@@ -11,18 +11,26 @@ class ManifoldSample(NamedTuple):
     """Points near a manifold, with the truth.
 
     Frames and parameters belong to the clean points.
+
+    Attributes
+    ----------
+    points : ndarray of shape (n, D)
+        The data, noise included.
+    clean : ndarray of shape (n, D)
+        The same points on the manifold.
+    tangents : ndarray of shape (n, D, d)
+        Orthonormal columns spanning the tangent space at each clean point.
+    dimension : int
+        The intrinsic dimension d.
+    parameters : ndarray of shape (n, p)
+        Intrinsic coordinates of the clean points.
     """
 
     points: np.ndarray
-    """(n, D): the data, noise included."""
     clean: np.ndarray
-    """(n, D): the same points on the manifold."""
     tangents: np.ndarray
-    """(n, D, d): orthonormal columns spanning the tangent space at each clean point."""
     dimension: int
-    """d: the intrinsic dimension."""
     parameters: np.ndarray
-    """(n, p): intrinsic coordinates of the clean points."""
 
 
 class Sampler:

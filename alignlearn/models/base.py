@@ -154,7 +154,7 @@ class GenerativeModel(DensityMixin, BaseEstimator, metaclass=ABCMeta):
         with torch.no_grad():
             for chunk in row_chunks(n_samples, self._bytes_per_column()):
                 y = flow.push(z[chunk])
-                rows.append(self.decode(denoise(y, torch.tensor(s_min))))
+                rows.append(self.decode(denoise(y, torch.tensor(s_min, dtype=torch.float64))))
         return np.concatenate(rows)
 
     def score_samples(self, X) -> np.ndarray:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from sklearn.neighbors import NearestNeighbors
 
 from alignlearn._arrays import resolve_device
 from alignlearn.flow import Denoiser
@@ -31,6 +30,11 @@ class KernelDiffusion(GenerativeModel):
         None is CUDA where there is one, else the CPU.
     random_state : int, RandomState instance or None, default=None
         Used by `sample`.
+
+    Attributes
+    ----------
+    points_ : Tensor of shape (n_samples, n_features)
+        The training points, scaled.
 
     Examples
     --------
@@ -71,6 +75,8 @@ class KernelDiffusion(GenerativeModel):
 
     def _neighbor_scale(self) -> float:
         """Median distance to the n_neighbors-th neighbour among distinct points."""
+        from sklearn.neighbors import NearestNeighbors  # late: slow to import
+
         points = np.unique(self.points_.cpu().numpy(), axis=0)
         n_neighbors = min(self.n_neighbors, len(points) - 1)
         search = NearestNeighbors(n_neighbors=n_neighbors).fit(points)

@@ -24,7 +24,7 @@ import torch
 from common import CASES, Job, Store, fit_timed, parse_args, run_jobs, torch_threads
 from torch import Tensor
 
-import alignlearn.manifold
+import alignlearn.frames
 from alignlearn import LyapunovManifold
 from alignlearn.flow import Flow, Trajectory
 from alignlearn.metrics import principal_angles
@@ -40,13 +40,13 @@ REPEATS = 3
 def recorded():
     """List of the (flow, trajectories) of every frame taken inside, in the library's row chunks."""
     calls: list[tuple[Flow, list[Trajectory]]] = []
-    library = alignlearn.manifold.lyapunov_frame
+    library = alignlearn.frames.lyapunov_frame
 
     def record(flow, trajectories, *args, **kwargs):
         calls.append((flow, list(trajectories)))
         return library(flow, calls[-1][1], *args, **kwargs)
 
-    with mock.patch.object(alignlearn.manifold, "lyapunov_frame", record):
+    with mock.patch.object(alignlearn.frames, "lyapunov_frame", record):
         yield calls
 
 
