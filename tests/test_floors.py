@@ -17,6 +17,7 @@ FLOORS = [
     [
         "models",
         "training",
+        "checkpoint",
         "datasets",
         "embedding",
         "frames",
@@ -24,6 +25,8 @@ FLOORS = [
         "neighbors",
         "_arrays",
         "_callbacks",
+        "_files",
+        "_plain",
         "_tables",
     ],
     ["manifold", "support", "robustness", "response", "scoring", "persistence", "report"],
