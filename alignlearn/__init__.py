@@ -3,5 +3,6 @@
 __version__ = "0.1.0"
 
 from alignlearn.manifold import LyapunovManifold
+from alignlearn.persistence import load, save
 
-__all__ = ["LyapunovManifold", "__version__"]
+__all__ = ["LyapunovManifold", "__version__", "load", "save"]
