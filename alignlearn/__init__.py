@@ -1,6 +1,8 @@
 """Lyapunov geometry of generative flows: tangent spaces and dimension of a data manifold."""
 
-from alignlearn.manifold import LyapunovManifold
-
 __version__ = "0.1.0"
-__all__ = ["LyapunovManifold", "__version__"]
+
+from alignlearn.manifold import LyapunovManifold
+from alignlearn.persistence import load, save
+
+__all__ = ["LyapunovManifold", "__version__", "load", "save"]

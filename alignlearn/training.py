@@ -12,6 +12,8 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 
+from alignlearn.checkpoint import Checkpoint
+
 
 @dataclass
 class TrainingHistory:
@@ -108,6 +110,86 @@ def one_cycle(progress: float, warm_up: float = 0.1) -> float:
     return 0.5 * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up)))
 
 
+@dataclass
+class TrainingState:
+    """What the next step of training depends on, besides data and parameters.
+
+    Attributes
+    ----------
+    denoiser, average : nn.Module
+        Weights in training and their exponential moving average.
+    optimizer : torch.optim.Optimizer
+        With its moments.
+    generator : torch.Generator
+        Draws batches and noise.
+    best : dict of Tensor
+        Averaged weights of the lowest held-out loss.
+    history : TrainingHistory
+        Its last step is the last one evaluated.
+    since_best : int
+        Evaluations without improvement.
+    """
+
+    denoiser: nn.Module
+    average: nn.Module
+    optimizer: torch.optim.Optimizer
+    generator: torch.Generator
+    best: dict[str, Tensor]
+    history: TrainingHistory = field(default_factory=TrainingHistory)
+    since_best: int = 0
+
+    @classmethod
+    def start(
+        cls, denoiser: nn.Module, learning_rate: float, generator: torch.Generator
+    ) -> TrainingState:
+        """State before the first step."""
+        parameters = [p for p in denoiser.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(
+            parameters, lr=learning_rate, betas=(0.9, 0.999), weight_decay=0.01, fused=True
+        )
+        average = copy.deepcopy(denoiser)
+        return cls(denoiser, average, optimizer, generator, copy.deepcopy(average.state_dict()))
+
+    @property
+    def step(self) -> int:
+        """Last step evaluated."""
+        return self.history.steps[-1] if self.history.steps else 0
+
+    def evaluated(self, step: int, train_loss: float, held_out_loss: float) -> None:
+        """Enter the losses of a step, and keep its averaged weights if they are the best."""
+        history = self.history
+        history.steps.append(step)
+        history.train_loss.append(train_loss)
+        history.held_out_loss.append(held_out_loss)
+        self.since_best += 1
+        if held_out_loss < history.best_loss:
+            history.best_step, history.best_loss, self.since_best = step, held_out_loss, 0
+            self.best = copy.deepcopy(self.average.state_dict())
+
+    def state_dict(self, *, finished: bool = False) -> dict:
+        """Plain values and tensors; of a finished training only what is asked of it later."""
+        saved = {
+            "best": dict(self.best),
+            "history": dict(vars(self.history)),
+            "since_best": self.since_best,
+            "generator": self.generator.get_state(),
+        }
+        if not finished:
+            saved["denoiser"] = dict(self.denoiser.state_dict())
+            saved["average"] = dict(self.average.state_dict())
+            saved["optimizer"] = self.optimizer.state_dict()
+        return saved
+
+    def load_state_dict(self, saved: dict) -> None:
+        """Inverse of `state_dict`."""
+        self.best, self.since_best = saved["best"], saved["since_best"]
+        self.history = TrainingHistory(**saved["history"])
+        self.generator.set_state(saved["generator"])
+        for name in ("denoiser", "average", "optimizer"):
+            if name in saved:
+                getattr(self, name).load_state_dict(saved[name])
+
+
 @torch.enable_grad()
 def train_denoiser(
     denoiser: nn.Module,
@@ -121,6 +203,7 @@ def train_denoiser(
     n_iter_no_change: int,
     generator: torch.Generator,
     on_evaluation: Callable[[TrainingHistory], bool] = lambda history: False,
+    checkpoint: Checkpoint | None = None,
 ) -> TrainingHistory:
     """Train a denoiser in place; it ends with the EMA weights of the lowest held-out loss.
 
@@ -146,6 +229,8 @@ def train_denoiser(
         On the device of x.
     on_evaluation : callable, optional
         Called after each evaluation; True stops.
+    checkpoint : Checkpoint, optional
+        Where to go on from, if this training was begun there before, and to leave the state.
 
     Returns
     -------
@@ -161,20 +246,21 @@ def train_denoiser(
     ConvergenceWarning
         On KeyboardInterrupt, which ends training and keeps the best weights so far.
     """
-    parameters = [p for p in denoiser.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        parameters, lr=learning_rate, betas=(0.9, 0.999), weight_decay=0.01, fused=True
+    state = TrainingState.start(denoiser, learning_rate, generator)
+    if checkpoint is not None:
+        checkpoint.restore(state)
+    parameters, average_parameters = (
+        [p for p in module.parameters() if p.requires_grad] for module in (denoiser, state.average)
     )
-    average = copy.deepcopy(denoiser)
-    average_parameters = [p for p in average.parameters() if p.requires_grad]
-    best = copy.deepcopy(average.state_dict())
+    optimizer, history = state.optimizer, state.history
     decay = 0.5 ** (1 / max(1.0, 0.04 * max_iter))
     every = evaluation_interval(max_iter)
-    history, since_best = TrainingHistory(), 0
     running = torch.zeros((), device=x.device, dtype=x.dtype)
     options = {"generator": generator, "device": x.device}
     try:
-        for step in range(1, max_iter + 1):
+        for step in range(state.step + 1, max_iter + 1):
+            if history.stopped or state.since_best >= n_iter_no_change:
+                break
             rows = torch.randint(len(x), (batch_size,), **options)  # type: ignore[call-overload]
             x_0 = x[rows]
             z = torch.randn(x_0.shape, dtype=x.dtype, **options)  # type: ignore[call-overload]
@@ -191,24 +277,19 @@ def train_denoiser(
                 torch._foreach_lerp_(average_parameters, parameters, weight)
             if step % every and step != max_iter:
                 continue
-            loss_now = held_out(average)
+            loss_now = held_out(state.average)
             if not math.isfinite(loss_now):
                 raise FloatingPointError(
                     f"the denoising loss is not finite after {step} steps: lower learning_rate "
                     f"(now {learning_rate:g}) or look for extreme outliers in X."
                 )
-            since_last = step - (history.steps[-1] if history.steps else 0)
-            history.steps.append(step)
-            history.train_loss.append(float(running) / since_last)
-            history.held_out_loss.append(loss_now)
+            state.evaluated(step, float(running) / (step - state.step), loss_now)
             running.zero_()
-            since_best += 1
-            if loss_now < history.best_loss:
-                history.best_step, history.best_loss, since_best = step, loss_now, 0
-                best = copy.deepcopy(average.state_dict())
             history.stopped = bool(on_evaluation(history))
-            if history.stopped or since_best >= n_iter_no_change:
-                break
+            if checkpoint is not None and not history.stopped:
+                checkpoint.keep(state)
+        if checkpoint is not None and not history.stopped:
+            checkpoint.finish(state)
     except KeyboardInterrupt:
         history.stopped = True
         warnings.warn(
@@ -217,5 +298,5 @@ def train_denoiser(
             ConvergenceWarning,
             stacklevel=2,
         )
-    denoiser.load_state_dict(best)
+    denoiser.load_state_dict(state.best)
     return history

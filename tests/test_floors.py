@@ -17,6 +17,7 @@ FLOORS = [
     [
         "models",
         "training",
+        "checkpoint",
         "datasets",
         "embedding",
         "frames",
@@ -25,6 +26,8 @@ FLOORS = [
         "projection",
         "_arrays",
         "_callbacks",
+        "_files",
+        "_plain",
         "_tables",
     ],
     ["manifold", "support", "robustness", "response", "scoring", "persistence", "report"],

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from alignlearn._arrays import Scaling, make_generator, row_chunks
+from alignlearn._plain import Encoder, decode
 from alignlearn.flow import Denoiser, Flow, Trajectory, denoiser_field
 from alignlearn.gaussian import Gaussian
 from alignlearn.schedules import VarianceExploding
@@ -71,6 +72,14 @@ class GenerativeModel(DensityMixin, BaseEstimator, metaclass=ABCMeta):
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "window_")
+
+    def __getstate__(self) -> dict:
+        """Plain state without tensors and modules, so that pickle and skops need not know them."""
+        encode = Encoder()
+        return {name: encode(value, name) for name, value in super().__getstate__().items()}
+
+    def __setstate__(self, state: dict) -> None:
+        super().__setstate__({name: decode(node) for name, node in state.items()})
 
     def _fit_scaling(self, X, dtype: torch.dtype, device: torch.device) -> Tensor:
         """Validate X, set the scaling and second moments, return the scaled rows (n, D)."""

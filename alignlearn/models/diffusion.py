@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from numbers import Integral, Real
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from alignlearn._arrays import make_generator, resolve_device
 from alignlearn._callbacks import CallbackSupportMixin, with_callbacks
+from alignlearn.checkpoint import Checkpoint, fingerprint
 from alignlearn.flow import Denoiser
 from alignlearn.models.base import GenerativeModel, check_noise_range
 from alignlearn.networks import GatedNetwork
@@ -103,6 +105,12 @@ class Diffusion(CallbackSupportMixin, GenerativeModel):
         Share of the rows that each network holds out.
     n_iter_no_change : int, default=8
         Evaluations (40 over `max_iter` steps) without improvement after which training stops.
+    checkpoint : str or os.PathLike, optional
+        Folder in which `fit` leaves its state. A fit that was killed or interrupted goes on from
+        there if run again with the same data and parameters, and ends bitwise as if nothing had
+        happened; one that is finished returns at once. Remove the folder to start anew. Give an
+        integer `random_state` to whatever seeds the model (such as a `LyapunovManifold`), else
+        the next fit is another one.
     device : str or torch.device, optional
         None is CUDA where there is one, else the CPU.
     random_state : int, RandomState instance or None, default=None
@@ -145,6 +153,7 @@ class Diffusion(CallbackSupportMixin, GenerativeModel):
         window=(0.02, 0.2),
         validation_fraction=0.1,
         n_iter_no_change=8,
+        checkpoint=None,
         device=None,
         random_state=None,
     ):
@@ -160,6 +169,7 @@ class Diffusion(CallbackSupportMixin, GenerativeModel):
         self.window = window
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        self.checkpoint = checkpoint
         self.device = device
         self.random_state = random_state
 
@@ -179,14 +189,25 @@ class Diffusion(CallbackSupportMixin, GenerativeModel):
         Raises
         ------
         ValueError
-            If X or a parameter is not usable.
+            If X or a parameter is not usable, or the checkpoint folder holds another fit.
         FloatingPointError
             If the loss becomes infinite or NaN.
+
+        Warns
+        -----
+        ConvergenceWarning
+            On KeyboardInterrupt, which ends training and keeps the best weights so far.
+        RuntimeWarning
+            If a checkpoint cannot be written; training goes on, the last one written stays.
         """
         self._check_params()
         device = resolve_device(self.device)
         x = self._fit_scaling(X, torch.float32, device)
-        rng = check_random_state(self.random_state)
+        checkpoint, seed = None, self.random_state
+        if self.checkpoint is not None:
+            checkpoint = Checkpoint(self.checkpoint, fingerprint(self, x))
+            seed = checkpoint.seed if seed is None else seed
+        rng = check_random_state(seed)
         generator = make_generator(rng, device)
         leading = float(self.gaussian_.variances.max()) ** 0.5
         noise_range = (
@@ -223,6 +244,7 @@ class Diffusion(CallbackSupportMixin, GenerativeModel):
                 n_iter_no_change=self.n_iter_no_change,
                 generator=generator,
                 on_evaluation=on_evaluation,
+                checkpoint=checkpoint,
             )
             if history.best_step or not members:
                 members.append(member)
@@ -290,6 +312,8 @@ class Diffusion(CallbackSupportMixin, GenerativeModel):
             max_val=1,
             include_boundaries="left",
         )
+        if not isinstance(self.checkpoint, str | os.PathLike | None):
+            raise ValueError(f"checkpoint must be a folder or None, got {self.checkpoint!r}.")
         if self.network is not None and not isinstance(self.network, nn.Module):
             raise ValueError(
                 f"network must be a torch.nn.Module or None, got {type(self.network).__name__}."
