@@ -2,10 +2,10 @@
 A digit along its Lyapunov vectors
 ==================================
 
-Images of one kind fill little of pixel space. Moving a digit along its leading Lyapunov vectors keeps it a digit and
-changes how it is written; the same step along one of the last vectors leaves the data at once. scikit-learn's digits,
-8 x 8 pixels; the model is trained for a tenth of the default budget, and the picture of the whole one is what
-``python -m alignlearn demo`` draws.
+Images of one kind fill little of pixel space. Moving a digit along its leading Lyapunov vectors
+keeps it a digit and changes how it is written; the same step along one of the last vectors leaves
+the data at once. scikit-learn's digits, 8 x 8 pixels; the model is trained for a tenth of the
+default budget, and the picture of the whole one is what ``python -m alignlearn demo`` draws.
 """
 
 import warnings

@@ -2,9 +2,10 @@
 Dimension depends on scale
 ==========================
 
-A ribbon is a line from afar, a surface close up, and a volume for someone who sees its thickness. Which of these is
-*the* dimension is a question about scale, and the Lyapunov spectrum answers it scale by scale: ``scale_spectrum`` takes
-the exponents over windows of noise levels, and a direction counts by how much of it survives the noise.
+A ribbon is a line from afar, a surface close up, and a volume for someone who sees its thickness.
+Which of these is *the* dimension is a question about scale, and the Lyapunov spectrum answers it
+scale by scale: ``scale_spectrum`` takes the exponents over windows of noise levels, and a
+direction counts by how much of it survives the noise.
 """
 
 import matplotlib.pyplot as plt
@@ -26,8 +27,9 @@ for (low, high), dimension in zip(spectrum.windows, spectrum.dimension.mean(axis
     print(f"scales {low:.3f} to {high:.3f}: dimension {dimension:.2f}")
 
 # %%
-# The windows come in the units of the data, so the ribbon's own measures can be drawn beside them: below the thickness
-# it tends to 3 dimensions, between thickness and width to 2, above the width to 1, and beyond its radius to a point.
+# The windows come in the units of the data, so the ribbon's own measures can be drawn beside them:
+# below the thickness it tends to 3 dimensions, between thickness and width to 2, above the width
+# to 1, and beyond its radius to a point.
 
 scale = np.sqrt(spectrum.windows.prod(axis=1))
 low, middle, high = np.quantile(spectrum.dimension, [0.1, 0.5, 0.9], axis=0)

@@ -2,9 +2,9 @@
 Pieces of different dimension
 =============================
 
-Data need not have one dimension. Here a curve, a disc and a solid ball of points lie side by side. ``dimension_`` can
-only name the most frequent answer, with a low confidence; ``dimension(X)`` counts the exponents above the gap at every
-point on its own.
+Data need not have one dimension. Here a curve, a disc and a solid ball of points lie side by side.
+``dimension_`` can only name the most frequent answer, with a low confidence; ``dimension(X)``
+counts the exponents above the gap at every point on its own.
 """
 
 import warnings

@@ -2,10 +2,11 @@
 What a Lyapunov vector is
 =========================
 
-A generative model turns noise into data step by step. Take two runs that start almost alike: where do they end? Errors
-*along* the data survive, errors *across* are undone, because the model pulls every run onto the data. So a small circle
-of starting points becomes a thin ellipse. Its long axis is the first **Lyapunov vector**, here a tangent of the curve;
-the logarithms of its half-axes, in units of what noise removal alone would do, are the **Lyapunov exponents**.
+A generative model turns noise into data step by step. Take two runs that start almost alike: where
+do they end? Errors *along* the data survive, errors *across* are undone, because the model pulls
+every run onto the data. So a small circle of starting points becomes a thin ellipse. Its long axis
+is the first **Lyapunov vector**, here a tangent of the curve; the logarithms of its half-axes, in
+units of what noise removal alone would do, are the **Lyapunov exponents**.
 """
 
 import matplotlib.pyplot as plt
@@ -33,8 +34,8 @@ manifold = LyapunovManifold(
 print("mean exponents:", manifold.exponents_.round(2), "- dimension", manifold.dimension_)
 
 # %%
-# Twelve points of the curve, the starts of the runs that end there, a small circle of other starts around each, and
-# what the model makes of these circles.
+# Twelve points of the curve, the starts of the runs that end there, a small circle of other starts
+# around each, and what the model makes of these circles.
 
 model = manifold.model_
 flow = model.flow(window=WINDOW, n_steps=24)

@@ -2,9 +2,10 @@
 Columns with different units: a pipeline
 ========================================
 
-alignlearn scales the data by one number, so that angles and lengths stay those of the data. If the columns have
-different units, lengths mean nothing: a column in metres hides beside one in millimetres. Put a ``StandardScaler`` in
-front, as before PCA or a nearest-neighbour search, and ask everything of the pipeline's last step.
+alignlearn scales the data by one number, so that angles and lengths stay those of the data. If the
+columns have different units, lengths mean nothing: a column in metres hides beside one in
+millimetres. Put a ``StandardScaler`` in front, as before PCA or a nearest-neighbour search, and
+ask everything of the pipeline's last step.
 """
 
 import matplotlib.pyplot as plt
@@ -26,8 +27,8 @@ pipeline = make_pipeline(StandardScaler(), manifold).fit(X)
 scaled = pipeline[-1]
 
 # %%
-# Without the scaler the S is a flat rectangle: its third direction has died before the model looks. The number of
-# dimensions is the same, 2, but the tangent spaces are all the same plane.
+# Without the scaler the S is a flat rectangle: its third direction has died before the model
+# looks. The number of dimensions is the same, 2, but the tangent spaces are all the same plane.
 
 figure, axes = plt.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
 for ax, manifold, title in zip(axes, [plain, scaled], ["as it is", "StandardScaler"], strict=True):
@@ -35,7 +36,8 @@ for ax, manifold, title in zip(axes, [plain, scaled], ["as it is", "StandardScal
 plt.show()
 
 # %%
-# Tangent vectors of the pipeline are in scaled columns; multiply the rows by ``scale_`` to have them in the data's.
+# Tangent vectors of the pipeline are in scaled columns; multiply the rows by ``scale_`` to have
+# them in the data's.
 
 Z = pipeline[:-1].transform(X[:3])
 vectors = scaled.tangent_space(Z) * pipeline[0].scale_[:, None]

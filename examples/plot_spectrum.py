@@ -2,9 +2,10 @@
 Reading a spectrum
 ==================
 
-The exponents of all directions, sorted, are the *Lyapunov spectrum* of the data. A direction along the data has an
-exponent near 0, one across them falls to the floor at -1, and the gap between the two is the intrinsic dimension. What
-the spectrum looks like on five kinds of data, with the same small model (one network, 500 steps) for all of them.
+The exponents of all directions, sorted, are the *Lyapunov spectrum* of the data. A direction along
+the data has an exponent near 0, one across them falls to the floor at -1, and the gap between the
+two is the intrinsic dimension. What the spectrum looks like on five kinds of data, with the same
+small model (one network, 500 steps) for all of them.
 """
 
 import warnings
@@ -40,7 +41,8 @@ cases = {
 }
 
 # %%
-# Where the spectrum does not speak for itself, ``fit`` warns; the text is printed beside the answer.
+# Where the spectrum does not speak for itself, ``fit`` warns; the text is printed beside the
+# answer.
 
 figure, axes = plt.subplots(2, 3, figsize=(14, 8), layout="constrained")
 for ax, (title, X) in zip(axes.flat, cases.items(), strict=False):

@@ -2,9 +2,10 @@
 Tangent planes of a surface
 ===========================
 
-The first two Lyapunov vectors at a point of a surface in space span its tangent plane. Below they are drawn as little
-squares on a torus whose points are noisy, and coloured by their angle to the true planes. Local PCA at a common number
-of neighbours is beside it. The model has never seen the points at which it is asked.
+The first two Lyapunov vectors at a point of a surface in space span its tangent plane. Below they
+are drawn as little squares on a torus whose points are noisy, and coloured by their angle to the
+true planes. Local PCA at a common number of neighbours is beside it. The model has never seen the
+points at which it is asked.
 """
 
 import matplotlib.pyplot as plt

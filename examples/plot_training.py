@@ -2,10 +2,11 @@
 Has the model learned enough?
 =============================
 
-The tangent spaces are as good as the model, and ``max_iter`` is what it costs. Too little of it shows in the held-out
-loss, which still falls, in exponents across the data that are far from the floor at -1, and in most cases in a warning
-of ``fit``. The same torus with four budgets; beside each stands the angle to the true planes, which a user does not
-have. The third budget is the treacherous one: the dimension is right, nothing warns, and yet the planes are far off.
+The tangent spaces are as good as the model, and ``max_iter`` is what it costs. Too little of it
+shows in the held-out loss, which still falls, in exponents across the data that are far from the
+floor at -1, and in most cases in a warning of ``fit``. The same torus with four budgets; beside
+each stands the angle to the true planes, which a user does not have. The third budget is the
+treacherous one: the dimension is right, nothing warns, and yet the planes are far off.
 """
 
 import warnings

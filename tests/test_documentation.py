@@ -1,4 +1,4 @@
-"""The site names what there is: every public name once, every link a file, every script a picture."""
+"""The site names what there is: every public name once, every link a file, every script sound."""
 
 import ast
 import importlib

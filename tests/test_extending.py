@@ -1,4 +1,4 @@
-"""The new members of docs/extending.md obey the laws of their families, and the gallery is sound."""
+"""The new members that docs/extending.md shows obey the laws of their families."""
 
 import inspect
 
