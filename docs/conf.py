@@ -1,13 +1,16 @@
 """Sphinx: `make docs`. Nothing is downloaded; ALIGNLEARN_DOCS_INTERSPHINX=1 links other sites."""
 
 import os
+import sys
 import warnings
+from pathlib import Path
 
 import matplotlib
 
 import alignlearn
 
 matplotlib.use("agg")
+sys.path.insert(0, str(Path(__file__).parent))  # gallery_order
 
 project = "alignlearn"
 author = "The alignlearn developers"
@@ -48,6 +51,7 @@ numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
 default_role = "literal"
 highlight_language = "none"
+templates_path = ["_templates"]
 pygments_style = "friendly"
 
 sphinx_gallery_conf = {
@@ -55,7 +59,7 @@ sphinx_gallery_conf = {
     "gallery_dirs": "auto_examples",
     "filename_pattern": r"plot_",
     "ignore_pattern": r"(benchmarks|paper|__init__|extending)",
-    "within_subsection_order": "FileNameSortKey",
+    "within_subsection_order": "gallery_order.ByReading",
     "download_all_examples": False,
     "remove_config_comments": True,
     "show_memory": False,

@@ -55,9 +55,9 @@ for ax, (title, X) in zip(axes.flat, cases.items(), strict=False):
     for warning in caught:
         print(f"  warning: {warning.message}")
     SpectrumDisplay.from_estimator(manifold, ax=ax)
-    ax.set(title=f"{title}\n-> {estimate.dimension}", ylim=(-1.1, 0.1))
+    ax.set(title=f"{title}\ndimension_ is {estimate.dimension}", ylim=(-1.1, 0.1))
     ax.get_legend().remove()
-axes.flat[0].legend(loc="lower left", frameon=False)
+axes.flat[2].legend(loc="center left", frameon=False)
 
 # The mixture again, as a histogram: each point has a dimension of its own.
 dimensions = np.bincount(manifold.dimension(X), minlength=9)[1:]
