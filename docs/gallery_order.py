@@ -19,5 +19,6 @@ class ByReading:
         self.src_dir = src_dir
 
     def __call__(self, filename):
+        """Place in `READING`, the rest behind it."""
         name = filename.removeprefix("plot_").removesuffix(".py")
         return READING.index(name) if name in READING else len(READING), name
