@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import alignlearn
+
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 # How the rest is done, and not for users; a new module goes there or on the page docs/api.rst.
@@ -48,14 +50,13 @@ def public_names(name):
 
 @pytest.mark.parametrize("module", MODULES)
 def test_api_page_has_every_public_name_once(module):
-    names = list(listed().get(module, []))
-    if module == "alignlearn.manifold":  # the estimator is listed where users import it from
-        names += listed()["alignlearn"]
+    names, exported = listed().get(module, []), listed()["alignlearn"]  # as users import it
+    names = names + [n for n in exported if getattr(alignlearn, n).__module__ == module]
     assert sorted(names) == public_names(module)
 
 
 def test_api_page_has_no_module_that_is_inner_or_gone():
-    assert set(listed()) == {"alignlearn", *MODULES}
+    assert set(listed()) <= {"alignlearn", *MODULES}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
