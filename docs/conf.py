@@ -80,7 +80,7 @@ html_theme_options = {
     "show_toc_level": 2,
     "navigation_with_keys": False,
     "navbar_end": ["theme-switcher"],
-    "secondary_sidebar_items": ["page-toc"],
+    "secondary_sidebar_items": {"**": ["page-toc"], "when_it_fails": []},
     "footer_start": ["copyright"],
     "footer_end": [],
 }
