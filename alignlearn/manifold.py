@@ -9,14 +9,16 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state, check_scalar
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils import check_scalar
+from sklearn.utils.validation import check_is_fitted
 
+from alignlearn._arrays import check_seed, validate_rows
 from alignlearn._callbacks import CallbackSupportMixin, with_callbacks
 from alignlearn.dimension import pointwise_dimension
 from alignlearn.frames import FrameReader
 from alignlearn.measurement import inside_span, measure, unclear
 from alignlearn.models import Diffusion
+from alignlearn.models.base import GenerativeModel, check_window
 from alignlearn.solvers import Solver
 from alignlearn.tangent import LyapunovFrame
 
@@ -176,12 +178,12 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
         """
         context = self._init_callback_context(max_subtasks=1)
         self._check_params()
-        X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        X = validate_rows(self, X, ensure_min_samples=2)
         if self.n_components is not None and self.n_components > X.shape[1]:
             raise ValueError(
                 f"n_components must be at most n_features = {X.shape[1]}, got {self.n_components}."
             )
-        rng = check_random_state(self.random_state)
+        rng = check_seed(self.random_state)
         model = Diffusion() if self.model is None else clone(self.model)
         own = model.get_params(deep=False)
         seeds = {"random_state": rng.randint(np.iinfo(np.int32).max), "device": self.device}
@@ -210,11 +212,16 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
             ("n_reference", 1),
         ]:
             check_scalar(getattr(self, name), name, Integral, min_val=low)
+        if self.n_jobs is not None:
+            check_scalar(self.n_jobs, "n_jobs", Integral)
+        if self.model is not None and not isinstance(self.model, GenerativeModel):
+            raise TypeError(f"model must be one of alignlearn.models or None, got {self.model!r}.")
         if self.solver is not None and not isinstance(self.solver, Solver):
             raise ValueError(
                 f"solver must be a Solver of alignlearn.solvers or None, got {self.solver!r}."
             )
         if self.window is not None:
+            check_window(self.window)
             s_min, s_max = self.window
             if not 0 < s_min < s_max:
                 raise ValueError(f"window must be 0 < s_min < s_max, got {self.window!r}.")
@@ -247,6 +254,7 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
 
     def _frames(self, X, n_columns: int | None = None, window=None) -> LyapunovFrame:
         """Lyapunov frames at the rows of X as numpy arrays; points in the model's coordinates."""
+        X = validate_rows(self, X, reset=False)  # the model knows no names
         if window is None:
             window = self.window_ if self.window is None else self.window
         return self._reader()(X, self._n_columns if n_columns is None else n_columns, window)
@@ -278,7 +286,7 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
                 f"{n_components}."
             )
         frame = self._frames(X, n_components)
-        return frame._replace(points=np.asarray(X, dtype=np.float64))
+        return frame._replace(points=validate_rows(self, X, reset=False))
 
     def lyapunov_exponents(self, X) -> np.ndarray:
         """Lyapunov exponents at points, seen or unseen.
@@ -379,7 +387,7 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
     def score_samples(self, X) -> np.ndarray:
         """Log density at points, see `GenerativeModel.score_samples`."""
         check_is_fitted(self)
-        return self.model_.score_samples(X)
+        return self.model_.score_samples(validate_rows(self, X, reset=False))
 
     def score(self, X, y=None) -> float:
         """Mean log density of points."""

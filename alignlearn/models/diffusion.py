@@ -290,6 +290,9 @@ class Diffusion(CallbackSupportMixin, GenerativeModel):
             max_val=1,
             include_boundaries="left",
         )
+        for name in ("learning_rate", "validation_fraction"):
+            if not np.isfinite(getattr(self, name)):  # NaN is within all bounds
+                raise ValueError(f"{name} must be finite, got {getattr(self, name)}.")
         if self.network is not None and not isinstance(self.network, nn.Module):
             raise ValueError(
                 f"network must be a torch.nn.Module or None, got {type(self.network).__name__}."

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from numbers import Integral, Real
+
 import numpy as np
 import torch
 from sklearn.neighbors import NearestNeighbors
+from sklearn.utils import check_scalar
 
 from alignlearn._arrays import resolve_device
 from alignlearn.flow import Denoiser
@@ -60,6 +63,9 @@ class KernelDiffusion(GenerativeModel):
         -------
         self : KernelDiffusion
         """
+        check_scalar(self.n_neighbors, "n_neighbors", Integral, min_val=1)
+        if not isinstance(self.s_max, Real):
+            raise TypeError(f"s_max must be a number, got {self.s_max!r}.")
         check_noise_range(0.5 * self.s_max if self.s_min is None else self.s_min, self.s_max)
         self.points_ = self._fit_scaling(X, torch.float64, resolve_device(self.device))
         s_min, s_max = self.s_min, self.s_max
