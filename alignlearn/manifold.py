@@ -190,12 +190,12 @@ class LyapunovManifold(CallbackSupportMixin, BaseEstimator):
         model.set_params(**{k: v for k, v in seeds.items() if k in own and own[k] is None})
         context.call_on_fit_task_begin(estimator=self)
         with context.subcontext(task_name="model").propagate_callback_context(model):
-            self.model_ = model.fit(X)
+            self.model_ = model.fit(X, y)
         self._path_seed = int(rng.randint(np.iinfo(np.int32).max))
         n_reference = min(self.n_reference, len(X))
         self.reference_indices_ = np.sort(rng.permutation(len(X))[:n_reference])
         self._measure(X)
-        context.call_on_fit_task_end(estimator=self)
+        context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes=dict)
         return self
 
     def __sklearn_is_fitted__(self) -> bool:

@@ -119,7 +119,7 @@ def train_denoiser(
     noise_range: tuple[float, float],
     n_iter_no_change: int,
     generator: torch.Generator,
-    on_evaluation: Callable[[TrainingHistory], bool] = lambda history: False,
+    on_evaluation: Callable[[TrainingHistory, dict], bool] = lambda history, best: False,
 ) -> TrainingHistory:
     """Train a denoiser in place; it ends with the EMA weights of the lowest held-out loss.
 
@@ -144,7 +144,7 @@ def train_denoiser(
     generator : torch.Generator
         On the device of x.
     on_evaluation : callable, optional
-        Called after each evaluation; True stops.
+        Called after each evaluation with the weights that would be kept now; True stops.
 
     Returns
     -------
@@ -205,7 +205,7 @@ def train_denoiser(
             if loss_now < history.best_loss:
                 history.best_step, history.best_loss, since_best = step, loss_now, 0
                 best = copy.deepcopy(average.state_dict())
-            history.stopped = bool(on_evaluation(history))
+            history.stopped = bool(on_evaluation(history, best))
             if history.stopped or since_best >= n_iter_no_change:
                 break
     except KeyboardInterrupt:

@@ -90,6 +90,8 @@ def parameters():
 @pytest.mark.parametrize("make, parameter", list(parameters()))
 @pytest.mark.parametrize("value", [Nonsense(), "nonsense", [], float("nan")])
 def test_every_parameter_refuses_nonsense_and_is_named(make, parameter, value, rng):
+    if parameter == "checkpoint" and isinstance(value, str):
+        pytest.skip("any string is a folder")
     estimator = make().set_params(**{parameter: value})
     with pytest.raises((TypeError, ValueError), match=parameter):
         estimator.fit(rng.standard_normal((12, 3)))

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from alignlearn._arrays import Scaling, check_seed, make_generator, row_chunks, validate_rows
+from alignlearn._callbacks import CallbackSupportMixin
 from alignlearn.flow import Denoiser, Flow, Trajectory, denoiser_field
 from alignlearn.gaussian import Gaussian
 from alignlearn.schedules import VarianceExploding
@@ -58,7 +59,7 @@ def check_noise_range(s_min, s_max, window=None) -> None:
         )
 
 
-class GenerativeModel(DensityMixin, BaseEstimator, metaclass=ABCMeta):
+class GenerativeModel(CallbackSupportMixin, DensityMixin, BaseEstimator, metaclass=ABCMeta):
     """A denoiser learned from data, in isotropically scaled coordinates.
 
     A new family defines `fit`, which sets the attributes below (`_fit_scaling` sets the first
