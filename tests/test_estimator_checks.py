@@ -1,4 +1,7 @@
-"""scikit-learn's own contract, with no expected failure."""
+"""scikit-learn's own contract, with no expected failure.
+
+`make contract SKLEARN=1.6.1` runs this and what belongs to it with another scikit-learn.
+"""
 
 import inspect
 
