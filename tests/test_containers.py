@@ -80,6 +80,8 @@ def test_models_read_every_container(make_model, container, precision):
 @pytest.mark.filterwarnings("error::UserWarning")
 def test_column_names_are_kept_and_checked(library):
     data = frame(library)(rows())
+    if not hasattr(StandardScaler().fit(data), "feature_names_in_"):
+        pytest.skip("this scikit-learn does not read the names of this frame")
     m = manifold().fit(data)
     assert m.feature_names_in_.tolist() == NAMES
     for question in QUESTIONS:
