@@ -4,13 +4,21 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint docs
+# scikit-learn's contract with another version of it: `make contract SKLEARN=1.6.1`.
+SKLEARN ?= 1.6.1
+OTHER = .venv-sklearn-$(SKLEARN)
+
+.PHONY: demo test lint docs contract
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m alignlearn demo
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest
+
+contract: $(OTHER)/.installed
+	$(OTHER)/bin/python -m pytest tests/test_estimator_checks.py tests/test_callbacks.py \
+		tests/test_containers.py tests/test_model_selection.py tests/test_scoring.py
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
@@ -27,4 +35,11 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+$(OTHER)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(OTHER)
+	grep -v scikit-learn constraints.txt > $(OTHER)/constraints.txt
+	$(OTHER)/bin/python -m pip install --quiet --constraint $(OTHER)/constraints.txt \
+		--editable '.[test]' scikit-learn==$(SKLEARN)
 	touch $@

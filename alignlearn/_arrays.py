@@ -11,10 +11,21 @@ import torch
 from joblib import effective_n_jobs
 from sklearn import get_config
 from sklearn.utils import check_random_state
+from sklearn.utils.validation import validate_data
 from torch import Tensor
 
 # Directions with less than this share of the data's standard deviation are no part of their span.
 _SPAN_TOLERANCE = 1e-4
+
+
+def validate_rows(estimator, X, **options) -> np.ndarray:
+    """scikit-learn's `validate_data` to float64 rows (n, D), also of tensors that numpy refuses.
+
+    Those are tensors that require gradients, are bfloat16 or lie on another device.
+    """
+    if isinstance(X, Tensor) and X.is_floating_point():
+        X = X.detach().to("cpu", torch.float64).numpy()
+    return validate_data(estimator, X, dtype=np.float64, **options)
 
 
 class Scaling(NamedTuple):
@@ -94,9 +105,20 @@ def _span_rank(centered: np.ndarray) -> int:
     return rank if 0 < rank <= n // 2 else D
 
 
+def check_seed(random_state) -> np.random.RandomState:
+    """scikit-learn's `check_random_state` with an error that names the parameter."""
+    try:
+        return check_random_state(random_state)
+    except ValueError as error:
+        raise ValueError(
+            f"random_state must be None, an int from 0 to 2**32 - 1 or a numpy RandomState, got "
+            f"{random_state!r}."
+        ) from error
+
+
 def make_generator(random_state, device: str | torch.device = "cpu") -> torch.Generator:
     """Generator seeded from a scikit-learn `random_state`; global generators are not touched."""
-    seed = int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+    seed = int(check_seed(random_state).randint(np.iinfo(np.int32).max))
     return torch.Generator(device=device).manual_seed(seed)
 
 

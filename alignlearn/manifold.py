@@ -15,15 +15,17 @@ from sklearn.base import (
     clone,
 )
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_array, check_random_state, check_scalar
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils import check_array, check_scalar
+from sklearn.utils.validation import check_is_fitted
 
+from alignlearn._arrays import check_seed, validate_rows
 from alignlearn._callbacks import CallbackSupportMixin, with_callbacks
 from alignlearn.dimension import pointwise_dimension, spectral_gaps
 from alignlearn.embedding import Chart, align_tangent_spaces, default_n_neighbors
 from alignlearn.frames import FrameReader
 from alignlearn.measurement import inside_span, measure, unclear
 from alignlearn.models import Diffusion
+from alignlearn.models.base import GenerativeModel, check_window
 from alignlearn.projection import RidgeProjection, density_valley
 from alignlearn.solvers import Solver
 from alignlearn.tangent import LyapunovFrame
@@ -220,25 +222,25 @@ class LyapunovManifold(
         """
         context = self._init_callback_context(max_subtasks=1)
         self._check_params()
-        X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        X = validate_rows(self, X, ensure_min_samples=2)
         if self.n_components is not None and self.n_components > X.shape[1]:
             raise ValueError(
                 f"n_components must be at most n_features = {X.shape[1]}, got {self.n_components}."
             )
-        rng = check_random_state(self.random_state)
+        rng = check_seed(self.random_state)
         model = Diffusion() if self.model is None else clone(self.model)
         own = model.get_params(deep=False)
         seeds = {"random_state": rng.randint(np.iinfo(np.int32).max), "device": self.device}
         model.set_params(**{k: v for k, v in seeds.items() if k in own and own[k] is None})
         context.call_on_fit_task_begin(estimator=self)
         with context.subcontext(task_name="model").propagate_callback_context(model):
-            self.model_ = model.fit(X)
+            self.model_ = model.fit(X, y)
         self._path_seed = int(rng.randint(np.iinfo(np.int32).max))
         n_reference = min(self.n_reference, len(X))
         self.reference_indices_ = np.sort(rng.permutation(len(X))[:n_reference])
         self._measure(X)
         self._lazy_chart = LazyChart(np.array(X))
-        context.call_on_fit_task_end(estimator=self)
+        context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes=dict)
         return self
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -256,11 +258,16 @@ class LyapunovManifold(
             ("n_landmarks", 1),
         ]:
             check_scalar(getattr(self, name), name, Integral, min_val=low)
+        if self.n_jobs is not None:
+            check_scalar(self.n_jobs, "n_jobs", Integral)
+        if self.model is not None and not isinstance(self.model, GenerativeModel):
+            raise TypeError(f"model must be one of alignlearn.models or None, got {self.model!r}.")
         if self.solver is not None and not isinstance(self.solver, Solver):
             raise ValueError(
                 f"solver must be a Solver of alignlearn.solvers or None, got {self.solver!r}."
             )
         if self.window is not None:
+            check_window(self.window)
             s_min, s_max = self.window
             if not 0 < s_min < s_max:
                 raise ValueError(f"window must be 0 < s_min < s_max, got {self.window!r}.")
@@ -293,6 +300,7 @@ class LyapunovManifold(
 
     def _frames(self, X, n_columns: int | None = None, window=None) -> LyapunovFrame:
         """Lyapunov frames at the rows of X as numpy arrays; points in the model's coordinates."""
+        X = validate_rows(self, X, reset=False)  # the model knows no names
         if window is None:
             window = self.window_ if self.window is None else self.window
         return self._reader()(X, self._n_columns if n_columns is None else n_columns, window)
@@ -490,7 +498,7 @@ class LyapunovManifold(
         return self._projection()(self._validated(X))
 
     def _validated(self, X) -> np.ndarray:
-        return validate_data(self, X, dtype=np.float64, reset=False)
+        return validate_rows(self, X, reset=False)
 
     def _projection(self) -> RidgeProjection:
         return RidgeProjection(self._reader(), self.dimension_, self.noise_level_)

@@ -202,7 +202,7 @@ def train_denoiser(
     noise_range: tuple[float, float],
     n_iter_no_change: int,
     generator: torch.Generator,
-    on_evaluation: Callable[[TrainingHistory], bool] = lambda history: False,
+    on_evaluation: Callable[[TrainingHistory, dict], bool] = lambda history, best: False,
     checkpoint: Checkpoint | None = None,
 ) -> TrainingHistory:
     """Train a denoiser in place; it ends with the EMA weights of the lowest held-out loss.
@@ -228,7 +228,7 @@ def train_denoiser(
     generator : torch.Generator
         On the device of x.
     on_evaluation : callable, optional
-        Called after each evaluation; True stops.
+        Called after each evaluation with the weights that would be kept now; True stops.
     checkpoint : Checkpoint, optional
         Where to go on from, if this training was begun there before, and to leave the state.
 
@@ -285,7 +285,7 @@ def train_denoiser(
                 )
             state.evaluated(step, float(running) / (step - state.step), loss_now)
             running.zero_()
-            history.stopped = bool(on_evaluation(history))
+            history.stopped = bool(on_evaluation(history, state.best))
             if checkpoint is not None and not history.stopped:
                 checkpoint.keep(state)
         if checkpoint is not None and not history.stopped:

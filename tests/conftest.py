@@ -1,11 +1,15 @@
 """What every test file shares: few threads, generators that start the same, the scripts."""
 
+import os
 import sys
 from pathlib import Path
 
-import numpy as np
-import pytest
-import torch
+# Before scipy is imported: it lets scikit-learn run its array API checks.
+os.environ.setdefault("SCIPY_ARRAY_API", "1")
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
 
 torch.set_num_threads(1)
 

@@ -121,6 +121,7 @@ def test_every_script_measures_and_makes_its_tables(tmp_path):
     import frame_cost
     import frame_speed
     import make_tables
+    import model_selection
     import networks
     import peer_speed
     import tangents
@@ -166,6 +167,9 @@ def test_every_script_measures_and_makes_its_tables(tmp_path):
     store, case = common.Store("failures", tmp_path), failures.CASES["failures/torus-30"]
     failed = common.Job(case, 0, job.manifold)
     assert common.run_jobs(failures.measure, [failed], store, workers=1) == 0
+    selection = model_selection.make_jobs([job.case], [0], [(2, 8, 1), (3, 8, 1)])
+    store = common.Store("model_selection", tmp_path)
+    assert common.run_jobs(model_selection.measure, selection, store, workers=1) == 0
     store = common.Store("dimension", tmp_path)
     dimensions = common.Job(sphere, 0, job.manifold)
     assert common.run_jobs(dimension.measure, [dimensions], store, workers=1) == 0
@@ -243,6 +247,16 @@ def test_peers_find_a_dimension():
     assert result["seconds"] > 0 and 1 < result["dimension"] < 4
 
 
+def test_agreement_of_scores_with_accuracy():
+    import model_selection
+
+    errors = [5.0, 3.0, 1.0]
+    assert model_selection.agreement([-3, -2, -1], errors) == (pytest.approx(1), 0)
+    assert model_selection.agreement([-1, -2, -3], errors) == (pytest.approx(-1), 4)
+    assert model_selection.agreement([1, 1, 0.5], errors) == (pytest.approx(-0.866, abs=1e-3), 3)
+    assert model_selection.agreement([1, 1, 1], errors) == (0, 2)  # says nothing: any of them
+
+
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("D", [3, 50])
 def test_plain_network_has_the_weights_of_the_gated_one(D, normalize):
@@ -315,6 +329,7 @@ def test_one_command_runs_every_script_with_its_own_seeds(tmp_path, monkeypatch,
         "networks": {0, 1, 2},
         "budget": {0, 1, 2},
         "failures": {0, 1},
+        "model_selection": {0, 1, 2},
         "dimension": {0, 1, 2},
         "dimension_peers": {0, 1, 2},
     }

@@ -5,14 +5,16 @@ from __future__ import annotations
 import copy
 from abc import ABCMeta, abstractmethod
 from dataclasses import replace
+from numbers import Real
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, DensityMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from alignlearn._arrays import Scaling, make_generator, row_chunks
+from alignlearn._arrays import Scaling, check_seed, make_generator, row_chunks, validate_rows
+from alignlearn._callbacks import CallbackSupportMixin
 from alignlearn._plain import Encoder, decode
 from alignlearn.flow import Denoiser, Flow, Trajectory, denoiser_field
 from alignlearn.gaussian import Gaussian
@@ -21,14 +23,34 @@ from alignlearn.solvers import ExponentialMidpoint, Solver
 from alignlearn.tangent import ALL_COLUMNS, divergence, log_volume, random_frame
 
 
+def check_window(window) -> None:
+    """Refuse what is no pair of numbers.
+
+    Raises
+    ------
+    TypeError
+        If it is not.
+    """
+    pair = isinstance(window, tuple | list | np.ndarray) and len(window) == 2
+    if not pair or not all(isinstance(s, Real) for s in window):
+        raise TypeError(f"window must be a pair of noise levels (s_min, s_max), got {window!r}.")
+
+
 def check_noise_range(s_min, s_max, window=None) -> None:
     """Refuse what is no range of noise levels, or a window outside it.
 
     Raises
     ------
+    TypeError
+        If a noise level is not a number, or the window no pair of them.
     ValueError
         If not ``0 < s_min < s_max`` or not ``s_min <= window[0] < window[1] <= s_max``.
     """
+    for name, s in (("s_min", s_min), ("s_max", s_max)):
+        if not isinstance(s, Real):
+            raise TypeError(f"{name} must be a number, got {s!r}.")
+    if window is not None:
+        check_window(window)
     if not 0 < s_min < s_max < np.inf:
         raise ValueError(f"expected 0 < s_min < s_max, got s_min={s_min!r}, s_max={s_max!r}.")
     if window is not None and not s_min <= window[0] < window[1] <= s_max:
@@ -38,7 +60,7 @@ def check_noise_range(s_min, s_max, window=None) -> None:
         )
 
 
-class GenerativeModel(DensityMixin, BaseEstimator, metaclass=ABCMeta):
+class GenerativeModel(CallbackSupportMixin, DensityMixin, BaseEstimator, metaclass=ABCMeta):
     """A denoiser learned from data, in isotropically scaled coordinates.
 
     A new family defines `fit`, which sets the attributes below (`_fit_scaling` sets the first
@@ -83,7 +105,8 @@ class GenerativeModel(DensityMixin, BaseEstimator, metaclass=ABCMeta):
 
     def _fit_scaling(self, X, dtype: torch.dtype, device: torch.device) -> Tensor:
         """Validate X, set the scaling and second moments, return the scaled rows (n, D)."""
-        X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        check_seed(getattr(self, "random_state", None))  # before it is needed
+        X = validate_rows(self, X, ensure_min_samples=2)
         scaling = Scaling.fit(X)
         x = scaling.to_model(X, torch.empty(0, dtype=dtype, device=device))
         self.scaling_, self.gaussian_ = scaling, Gaussian.fit(x)
@@ -92,7 +115,7 @@ class GenerativeModel(DensityMixin, BaseEstimator, metaclass=ABCMeta):
     def encode(self, X) -> Tensor:
         """Rows of X in the model's coordinates, a tensor of shape (n, D) on the model's device."""
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
+        X = validate_rows(self, X, reset=False)
         return self.scaling_.to_model(X, self.gaussian_.basis)
 
     def decode(self, x: Tensor) -> np.ndarray:

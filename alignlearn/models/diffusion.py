@@ -12,7 +12,7 @@ from sklearn.utils import check_random_state, check_scalar
 from torch import Tensor, nn
 
 from alignlearn._arrays import make_generator, resolve_device
-from alignlearn._callbacks import CallbackSupportMixin, with_callbacks
+from alignlearn._callbacks import with_callbacks
 from alignlearn.checkpoint import Checkpoint, fingerprint
 from alignlearn.flow import Denoiser
 from alignlearn.models.base import GenerativeModel, check_noise_range
@@ -67,7 +67,7 @@ class SpanDenoiser(nn.Module):
         return self.denoiser(y @ self.basis, s) @ self.basis.T
 
 
-class Diffusion(CallbackSupportMixin, GenerativeModel):
+class Diffusion(GenerativeModel):
     """Diffusion model of vectors: denoising score matching with gated residual networks.
 
     A few networks are trained, each without another part of the rows, on which the denoising loss
@@ -223,12 +223,21 @@ class Diffusion(CallbackSupportMixin, GenerativeModel):
         context = self._init_callback_context(max_subtasks=(n_estimators + 1) * n_evaluations)
         context.call_on_fit_task_begin(estimator=self)
 
-        def on_evaluation(history):
-            task = context.subcontext(task_name="evaluation").call_on_fit_task_begin(estimator=self)
-            return task.call_on_fit_task_end(estimator=self)
-
         order = torch.randperm(len(x), generator=generator, device=device)
         members, histories = [], []
+
+        def on_evaluation(history, best):
+            def fitted():  # asked for by callbacks that score: the model if training ended here
+                last = copy.deepcopy(member)
+                last.load_state_dict(best)
+                learned = copy.deepcopy([*histories, history])
+                return self._learned([*members, last], learned, basis, noise_range)
+
+            task = context.subcontext(task_name="evaluation").call_on_fit_task_begin(estimator=self)
+            return task.call_on_fit_task_end(
+                estimator=self, X=X, y=y, reconstruction_attributes=fitted
+            )
+
         budget, at_most = n_estimators * self.max_iter, 1 if n_estimators == 1 else MAX_NETWORKS
         while len(members) < at_most and 2 * budget > self.max_iter:
             kept, held = self._split(order, len(members))
@@ -252,15 +261,22 @@ class Diffusion(CallbackSupportMixin, GenerativeModel):
             if history.stopped:
                 break
             budget -= history.steps[-1]
-        context.call_on_fit_task_end(estimator=self)
+        vars(self).update(self._learned(members, histories, basis, noise_range))
+        context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes=dict)
+        return self
+
+    def _learned(self, members, histories, basis, noise_range) -> dict:
+        """Fitted attributes of the mean of the members."""
         denoiser = members[0] if len(members) == 1 else MeanDenoiser(members)
         denoiser = denoiser if basis is None else SpanDenoiser(denoiser, basis)
-        self.denoiser_ = denoiser.requires_grad_(False).eval()
-        self.noise_range_, self.window_ = noise_range, tuple(self.window)
-        self.histories_ = histories
-        self.loss_ = float(np.mean([history.best_loss for history in histories]))
-        self.n_iter_ = max(history.steps[-1] if history.steps else 0 for history in histories)
-        return self
+        return {
+            "denoiser_": denoiser.requires_grad_(False).eval(),
+            "histories_": histories,
+            "loss_": float(np.mean([history.best_loss for history in histories])),
+            "n_iter_": max(history.steps[-1] if history.steps else 0 for history in histories),
+            "noise_range_": noise_range,
+            "window_": tuple(self.window),  # last: with it the model is fitted
+        }
 
     def _span_basis(self, x: Tensor) -> Tensor | None:
         """Orthonormal basis (D, r) of the linear span of the rows, None if that is everything."""
@@ -314,6 +330,9 @@ class Diffusion(CallbackSupportMixin, GenerativeModel):
         )
         if not isinstance(self.checkpoint, str | os.PathLike | None):
             raise ValueError(f"checkpoint must be a folder or None, got {self.checkpoint!r}.")
+        for name in ("learning_rate", "validation_fraction"):
+            if not np.isfinite(getattr(self, name)):  # NaN is within all bounds
+                raise ValueError(f"{name} must be finite, got {getattr(self, name)}.")
         if self.network is not None and not isinstance(self.network, nn.Module):
             raise ValueError(
                 f"network must be a torch.nn.Module or None, got {type(self.network).__name__}."

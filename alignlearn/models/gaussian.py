@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from alignlearn._arrays import resolve_device
+from alignlearn._callbacks import with_callbacks
 from alignlearn.flow import Denoiser
 from alignlearn.models.base import GenerativeModel, check_noise_range
 
@@ -44,6 +45,7 @@ class GaussianModel(GenerativeModel):
         self.device = device
         self.random_state = random_state
 
+    @with_callbacks
     def fit(self, X, y=None):
         """Estimate mean and covariance.
 
@@ -56,10 +58,12 @@ class GaussianModel(GenerativeModel):
         -------
         self : GaussianModel
         """
+        context = self._init_callback_context().call_on_fit_task_begin(estimator=self)
         check_noise_range(self.s_min, self.s_max, self.window)
         self._fit_scaling(X, torch.float64, resolve_device(self.device))
         self.noise_range_ = (float(self.s_min), float(self.s_max))
         self.window_ = tuple(self.window)
+        context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes=dict)
         return self
 
     def denoiser(self) -> Denoiser:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from numbers import Integral, Real
+
 import numpy as np
 import torch
+from sklearn.utils import check_scalar
 
 from alignlearn._arrays import resolve_device
+from alignlearn._callbacks import with_callbacks
 from alignlearn.flow import Denoiser
 from alignlearn.models.base import GenerativeModel, check_noise_range
 
@@ -52,6 +56,7 @@ class KernelDiffusion(GenerativeModel):
         self.device = device
         self.random_state = random_state
 
+    @with_callbacks
     def fit(self, X, y=None):
         """Store the training points.
 
@@ -64,6 +69,10 @@ class KernelDiffusion(GenerativeModel):
         -------
         self : KernelDiffusion
         """
+        context = self._init_callback_context().call_on_fit_task_begin(estimator=self)
+        check_scalar(self.n_neighbors, "n_neighbors", Integral, min_val=1)
+        if not isinstance(self.s_max, Real):
+            raise TypeError(f"s_max must be a number, got {self.s_max!r}.")
         check_noise_range(0.5 * self.s_max if self.s_min is None else self.s_min, self.s_max)
         self.points_ = self._fit_scaling(X, torch.float64, resolve_device(self.device))
         s_min, s_max = self.s_min, self.s_max
@@ -71,6 +80,7 @@ class KernelDiffusion(GenerativeModel):
             s_min = self._neighbor_scale()
             s_max = max(s_max, 10 * s_min)
         self.noise_range_ = self.window_ = (float(s_min), float(s_max))
+        context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes=dict)
         return self
 
     def _neighbor_scale(self) -> float:

@@ -17,6 +17,7 @@ import failures
 import frame_cost
 import frame_speed
 import make_tables
+import model_selection
 import networks
 import peer_speed
 import tangents
@@ -37,6 +38,7 @@ SCRIPTS = [
     (networks, 3),
     (budget, 3),
     (failures, 2),
+    (model_selection, 3),
 ]
 
 

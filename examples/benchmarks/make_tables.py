@@ -27,6 +27,7 @@ from common import (
 from dimension_tables import DIMENSION_SCRIPTS, DIMENSION_TABLES
 from failures import FAILURE_TABLES
 from formats import by_case, number, percent, provenance, spread, table
+from model_selection import SELECTION_TABLES
 from speed_tables import SPEED_TABLES
 
 PAGES = [ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "when_it_fails.md", ROOT / "README.md"]
@@ -366,6 +367,7 @@ TABLES: dict[str, tuple[str, Callable[[list[dict]], str]]] = {
     "largest-angle": ("tangents", largest_angle_table),
     **SPEED_TABLES,
     **FAILURE_TABLES,
+    **SELECTION_TABLES,
     **{name: (DIMENSION_SCRIPTS, build) for name, (build, _) in DIMENSION_TABLES.items()},
 }
 
