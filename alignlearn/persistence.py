@@ -10,8 +10,9 @@ from torch import nn
 from alignlearn import _files, networks, schedules, solvers
 from alignlearn._arrays import Scaling, resolve_device
 from alignlearn.dimension import DimensionEstimate
+from alignlearn.embedding import Chart
 from alignlearn.gaussian import Gaussian
-from alignlearn.manifold import LyapunovManifold
+from alignlearn.manifold import LazyChart, LyapunovManifold
 from alignlearn.models import Diffusion, GaussianModel, KernelDiffusion
 from alignlearn.models.diffusion import MeanDenoiser, PreconditionedDenoiser, SpanDenoiser
 from alignlearn.training import TrainingHistory
@@ -23,8 +24,10 @@ CLASSES = {
     cls.__name__: cls
     for cls in (
         *ESTIMATORS,
+        Chart,
         DimensionEstimate,
         Gaussian,
+        LazyChart,
         Scaling,
         TrainingHistory,
         MeanDenoiser,

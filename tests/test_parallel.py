@@ -28,6 +28,8 @@ ANSWERS = {
     "score_samples": lambda m, X: m.score_samples(X),
     "scale_spectrum": lambda m, X: m.scale_spectrum(X, 2).exponents,
     "sample": lambda m, X: m.sample(len(X)),
+    "transform": lambda m, X: m.transform(X),
+    "project": lambda m, X: m.project(X),
 }
 
 

@@ -76,6 +76,7 @@ def answers(estimator, X):
         frame = estimator.lyapunov_frame(X[:5])
         said += [*frame, estimator.dimension(X[:5]), estimator.reference_exponents_]
         said += [np.array([estimator.noise_level_, *estimator.dimension_estimate_])]
+        said += [estimator.project(X[:5]), estimator.transform(X[:5])]
     else:
         said += [estimator.encode(X).cpu().numpy(), np.array(estimator.noise_range_)]
     return said
@@ -102,6 +103,12 @@ def test_loaded_estimator_answers_bitwise_the_same(fitted, path):
     assert type(twin) is type(estimator)
     assert vars(twin).keys() == vars(estimator).keys()
     assert repr(twin.get_params()) == repr(estimator.get_params())
+
+
+def test_chart_that_nobody_asked_for_yet_is_computed_after_loading(path):
+    manifold = ESTIMATORS["manifold of Diffusion"]().fit(SPHERE)
+    save(manifold, path)
+    np.testing.assert_array_equal(load(path, device="cpu").embedding_, manifold.embedding_)
 
 
 def test_loaded_estimator_can_be_fitted_again(fitted, path):
@@ -475,6 +482,7 @@ def test_file_of_version_0_1_gives_the_numbers_stored_beside_it():
     np.testing.assert_allclose(manifold.lyapunov_exponents(X), expected["exponents"], **close)
     np.testing.assert_allclose(manifold.score_samples(X), expected["log_density"], **close)
     np.testing.assert_allclose(manifold.sample(3), expected["sample"], **close)
+    np.testing.assert_allclose(manifold.transform(X), expected["coordinates"], **close)
 
 
 # --- pickle, joblib, deepcopy, skops ----------------------------------------------------------

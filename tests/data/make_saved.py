@@ -22,6 +22,7 @@ if __name__ == "__main__":
     model = Diffusion(width=8, n_blocks=1, n_estimators=2, max_iter=300)
     solver = ExponentialMidpoint(VarianceExploding(0.01, 20.0))
     manifold = LyapunovManifold(model=model, solver=solver, n_reference=20, random_state=0).fit(X)
+    coordinates = manifold.transform(X[:5])
     save(manifold, FOLDER / "manifold-0.1.safetensors")
     answers = {
         "X": X[:5],
@@ -30,5 +31,6 @@ if __name__ == "__main__":
         "exponents": manifold.lyapunov_exponents(X[:5]),
         "log_density": manifold.score_samples(X[:5]),
         "sample": manifold.sample(3),
+        "coordinates": coordinates,
     }
     save_file(answers, FOLDER / "answers-0.1.safetensors")

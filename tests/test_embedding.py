@@ -1,0 +1,177 @@
+"""Coordinates of flat and round manifolds from their true tangent spaces; graphs without cuts."""
+
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LinearRegression
+
+from alignlearn.datasets import (
+    make_affine_subspace,
+    make_flat_torus,
+    make_s_curve,
+    make_sphere,
+    make_swiss_roll,
+)
+from alignlearn.embedding import align_tangent_spaces, default_n_neighbors
+
+
+def level(a, b):
+    """A density without valleys."""
+    return np.zeros(len(a))
+
+
+def wall(a, b):
+    """A density that is zero on the plane where the first coordinate is."""
+    return np.where(a[:, 0] * b[:, 0] < 0, -np.inf, 0.0)
+
+
+def chart_of(sample, n_components=None, n_neighbors=None, valley=level):
+    d = sample.dimension
+    return align_tangent_spaces(
+        sample.clean,
+        sample.tangents,
+        n_components or d,
+        n_neighbors or default_n_neighbors(d),
+        valley,
+        np.ones(len(sample.clean)),
+    )
+
+
+def unrolled(sample):
+    """Arc length and width of the Swiss roll."""
+    t, y = sample.parameters.T
+    return np.stack([0.5 * (t * np.sqrt(1 + t * t) + np.arcsinh(t)), y], axis=1)
+
+
+DEVELOPABLE = {
+    "Swiss roll": (lambda **o: make_swiss_roll(1000, random_state=0, **o), unrolled),
+    "S-curve": (lambda **o: make_s_curve(600, random_state=0, **o), lambda s: s.parameters),
+    "plane": (lambda **o: make_affine_subspace(300, 2, 5, random_state=0, **o), None),
+}
+developable = pytest.mark.parametrize(
+    "make, flat",
+    [(make, flat or (lambda s: s.parameters)) for make, flat in DEVELOPABLE.values()],
+    ids=DEVELOPABLE,
+)
+
+
+def distances(y):
+    return np.linalg.norm(y[:, None] - y[None], axis=2)
+
+
+@developable
+def test_developable_surface_is_unrolled_to_scale(make, flat):
+    """Coordinates are the flat ones up to a rigid motion: all distances are equal."""
+    sample = make()
+    y, u = chart_of(sample).coordinates, flat(sample)
+    assert np.abs(distances(y) - distances(u)).max() < 0.02 * distances(u).max()
+
+
+@developable
+def test_new_points_get_the_coordinates_of_their_place(make, flat):
+    chart, fresh = chart_of(make()), make(sample_state=1)
+    line = LinearRegression().fit(chart.coordinates, flat(make()))
+    assert line.score(chart.transform(fresh.clean, level), flat(fresh)) > 0.9999
+
+
+@developable
+def test_inverse_transform_leads_back(make, flat):
+    """To second order: well below the distance between neighbours."""
+    sample = make()
+    chart = chart_of(sample)
+    back = chart.inverse_transform(chart.transform(sample.clean, level))
+    spacing = np.median(np.sort(distances(sample.clean), axis=1)[:, 1])
+    assert np.median(np.linalg.norm(back - sample.clean, axis=1)) < 0.3 * spacing
+
+
+def test_three_coordinates_of_a_sphere_are_the_sphere():
+    sample = make_sphere(600, 2, random_state=0)
+    y = chart_of(sample, n_components=3).coordinates
+    assert np.abs(distances(y) - distances(sample.clean)).max() < 0.15
+    np.testing.assert_allclose(np.linalg.norm(y - y.mean(0), axis=1), 1, atol=0.1)
+
+
+def test_four_coordinates_of_a_flat_torus_are_the_torus():
+    sample = make_flat_torus(1500, 2, random_state=0)
+    y = chart_of(sample, n_components=4).coordinates
+    size = np.sqrt(np.mean(sample.clean**2) / np.mean((y - y.mean(0)) ** 2))
+    assert np.abs(size * distances(y) - distances(sample.clean)).mean() < 0.05
+
+
+def test_fewer_coordinates_are_the_leading_ones():
+    sample = make_swiss_roll(500, random_state=0)
+    two, one = chart_of(sample).coordinates, chart_of(sample, n_components=1).coordinates
+    np.testing.assert_allclose(one, two[:, :1])
+    assert two[:, 0].std() > two[:, 1].std()
+
+
+def test_more_coordinates_than_points_are_zero():
+    sample = make_affine_subspace(12, 1, 2, random_state=0)
+    chart = chart_of(sample, n_components=20, n_neighbors=4)
+    assert chart.coordinates.shape == (12, 20)
+    assert np.isfinite(chart.coordinates).all() and not chart.coordinates[:, 12:].any()
+
+
+def test_coordinates_do_not_depend_on_place_and_turn():
+    sample = make_s_curve(300, random_state=0)
+    turn = np.linalg.qr(np.random.default_rng(0).standard_normal((3, 3))).Q
+    moved = sample._replace(clean=5 + sample.clean @ turn.T, tangents=turn @ sample.tangents)
+    expected = chart_of(sample).coordinates
+    np.testing.assert_allclose(chart_of(moved).coordinates, expected, atol=1e-4)
+
+
+def test_edges_that_leave_the_tangent_space_are_cut():
+    """Two sheets as near to each other as the farther neighbours within them."""
+    rng = np.random.default_rng(0)
+    u = rng.uniform(size=(400, 2))
+    x = np.c_[u, 0.25 * (np.arange(400) % 2)]
+    Q = np.broadcast_to(np.eye(3)[:, :2], (400, 3, 2))
+    with pytest.warns(UserWarning, match="2 pieces"):
+        chart = align_tangent_spaces(x, Q, 2, 12, level, np.ones(400))
+    for label in range(2):
+        rows = chart.component == label
+        assert len(np.unique(x[rows, 2])) == 1
+        np.testing.assert_allclose(
+            distances(chart.coordinates[rows]), distances(x[rows]), atol=0.02
+        )
+
+
+def test_pieces_are_laid_side_by_side():
+    sample = make_affine_subspace(400, 2, 3, random_state=0)
+    sample = sample._replace(clean=sample.clean + np.where(sample.clean[:, :1] < 0, -5, 5))
+    with pytest.warns(UserWarning, match="2 pieces"):
+        chart = chart_of(sample, valley=wall)
+    left, right = (chart.coordinates[chart.component == i, 0] for i in range(2))
+    assert left.max() < right.min()
+    y = chart.transform(sample.clean, wall)
+    np.testing.assert_allclose(y, chart.coordinates, atol=1e-6)
+
+
+def test_edges_across_a_valley_are_cut():
+    sample = make_affine_subspace(300, 2, 3, random_state=0)
+    with pytest.warns(UserWarning, match="2 pieces"):
+        chart = chart_of(sample, valley=wall)
+    x = chart.points[:, 0]
+    assert (np.sign(x[chart.neighbors]) == np.sign(x)[:, None]).all()
+
+
+def test_a_few_points_apart_are_placed_like_new_ones():
+    sample = make_affine_subspace(300, 2, 3, random_state=0)
+    far = sample.clean.copy()
+    far[:2, 0] += 1000
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        chart = chart_of(
+            sample._replace(clean=far),
+            valley=lambda a, b: np.where(np.abs(a - b).max(axis=1) > 500, -1.0, 0.0),
+        )
+    assert len(chart.points) == 298
+    assert np.isfinite(chart.transform(far, level)).all()
+
+
+@pytest.mark.parametrize("dim", [1, 4])
+def test_sparse_and_dense_factorisation_both_find_a_subspace(dim):
+    sample = make_affine_subspace(400, dim, 6, random_state=0)
+    y = chart_of(sample).coordinates
+    np.testing.assert_allclose(distances(y), distances(sample.clean), atol=1e-3)
