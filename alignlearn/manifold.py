@@ -300,7 +300,6 @@ class LyapunovManifold(
 
     def _frames(self, X, n_columns: int | None = None, window=None) -> LyapunovFrame:
         """Lyapunov frames at the rows of X as numpy arrays; points in the model's coordinates."""
-        X = validate_rows(self, X, reset=False)  # the model knows no names
         if window is None:
             window = self.window_ if self.window is None else self.window
         return self._reader()(X, self._n_columns if n_columns is None else n_columns, window)
