@@ -38,9 +38,7 @@ from alignlearn.plotting.tangents import (  # noqa: E402
 )
 
 # The fits are small; what they warn of is another file's matter.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::sklearn.exceptions.ConvergenceWarning", "ignore:X has feature names"
-)
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 rng = np.random.default_rng(0)
 
 
@@ -603,6 +601,13 @@ def test_an_estimator_shows_its_embedding_or_that_of_new_points():
     for wrong in [(0, 1), (1, 6)]:
         with pytest.raises(ValueError, match="from 1 to 5"):
             EmbeddingDisplay.from_estimator(isomap, coordinates=wrong)
+
+
+def test_a_manifold_shows_its_own_embedding():
+    X = points(40, 3)
+    manifold = LyapunovManifold(model=KernelDiffusion(), n_components=2, random_state=0).fit(X)
+    display = EmbeddingDisplay.from_estimator(manifold, y=X[:, 0])
+    np.testing.assert_array_equal(display.coordinates, manifold.embedding_)
 
 
 def test_the_name_of_a_column_names_the_colours():
