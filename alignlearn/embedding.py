@@ -37,7 +37,18 @@ Valley = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def default_n_neighbors(dimension: int) -> int:
-    """Neighbours of a point: enough for a gradient and for most of a Hessian."""
+    """Neighbours of a point: enough for a gradient and for most of a Hessian.
+
+    Parameters
+    ----------
+    dimension : int
+        Dimension d of the manifold.
+
+    Returns
+    -------
+    n_neighbors : int
+        ``10 + 2 d``.
+    """
     return 10 + 2 * dimension
 
 

@@ -30,6 +30,8 @@ from alignlearn.projection import RidgeProjection, density_valley
 from alignlearn.solvers import Solver
 from alignlearn.tangent import LyapunovFrame
 
+__all__ = ["LyapunovManifold", "ScaleSpectrum"]
+
 
 class ScaleSpectrum(NamedTuple):
     """Spectrum by scale, the finest scale first.

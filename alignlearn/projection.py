@@ -77,7 +77,7 @@ class RidgeProjection:
 
 
 def density_valley(model: GenerativeModel, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Log density in the middle of edges minus that of the lower end, (n,), from the score.
+    """Log density in the middle of edges minus that of the lower end, from the score.
 
     The density smoothed in proportion to the length of the edge: negative where both ends look down
     into a gap of the data, near 0 or positive within them.
@@ -88,6 +88,10 @@ def density_valley(model: GenerativeModel, a: np.ndarray, b: np.ndarray) -> np.n
         Fitted.
     a, b : ndarray of shape (n, D)
         Ends of the edges.
+
+    Returns
+    -------
+    depth : ndarray of shape (n,)
     """
     a, b = model.encode(a), model.encode(b)
     depths = [np.empty(0)]

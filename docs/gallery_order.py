@@ -7,6 +7,8 @@ READING = [
     "local_dimension",
     "dimension_by_scale",
     "digits_moves",
+    "embedding",
+    "denoise",
     "training",
     "pipeline",
 ]

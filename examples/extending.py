@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from sklearn import config_context
 from sklearn.mixture import GaussianMixture
 
 from alignlearn.flow import Denoiser
@@ -81,7 +82,9 @@ class MixtureDiffusion(GenerativeModel):
         x = self._fit_scaling(X, torch.float64, torch.device("cpu"))  # validates X
         mixture = GaussianMixture(
             min(self.n_components, len(x)), reg_covar=1e-6, random_state=self.random_state
-        ).fit(x.numpy())
+        )
+        with config_context(array_api_dispatch=False):  # under which k-means starts do not work
+            mixture.fit(x.numpy())
         self.weights_, self.means_ = map(torch.from_numpy, (mixture.weights_, mixture.means_))
         self.variances_, self.axes_ = torch.linalg.eigh(torch.from_numpy(mixture.covariances_))
         self.noise_range_ = (float(self.s_min), float(self.s_max))

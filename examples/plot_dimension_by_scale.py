@@ -13,6 +13,7 @@ import numpy as np
 
 from alignlearn import LyapunovManifold
 from alignlearn.models import Diffusion
+from alignlearn.plotting import ScaleDisplay
 
 rng = np.random.default_rng(0)
 n, width, thickness = 2000, 0.5, 0.015
@@ -22,17 +23,11 @@ X += thickness * rng.normal(size=X.shape)
 
 model = Diffusion(max_iter=800, n_estimators=1)
 manifold = LyapunovManifold(model=model, n_reference=50, random_state=0).fit(X)
-spectrum = manifold.scale_spectrum(X[:100], n_scales=8)
-for (low, high), dimension in zip(spectrum.windows, spectrum.dimension.mean(axis=0), strict=True):
-    print(f"scales {low:.3f} to {high:.3f}: dimension {dimension:.2f}")
 
 # %%
 # The windows come in the units of the data, so the ribbon's own measures can be drawn beside them:
 # below the thickness it tends to 3 dimensions, between thickness and width to 2, above the width
 # to 1, and beyond its radius to a point.
-
-scale = np.sqrt(spectrum.windows.prod(axis=1))
-low, middle, high = np.quantile(spectrum.dimension, [0.1, 0.5, 0.9], axis=0)
 
 figure = plt.figure(figsize=(12, 4.5), layout="constrained")
 ax = figure.add_subplot(1, 2, 1, projection="3d")
@@ -42,10 +37,11 @@ ax.set_box_aspect((2, 2, 1.2), zoom=1.5)
 ax.set_axis_off()
 
 ax = figure.add_subplot(1, 2, 2)
-ax.fill_between(scale, low, high, alpha=0.2, lw=0, color="#0072B2")
-ax.plot(scale, middle, "o-", color="#0072B2")
+display = ScaleDisplay.from_estimator(manifold, X[:100], n_scales=8, ax=ax)
 for value, name in [(thickness, "thickness"), (width, "width"), (1.0, "radius")]:
-    ax.axvline(value, color="#D55E00", ls="--", lw=1)
-    ax.text(value, 3.02, name, color="#D55E00", ha="center", va="bottom")
-ax.set(xscale="log", ylim=(0, 3), xlabel="scale, in units of the data", ylabel="dimension")
+    ax.axvline(value, color="0.3", ls=":", lw=1)
+    ax.text(value, 0.05, f" {name}", color="0.3")
 plt.show()
+
+for (low, high), dimension in zip(display.windows, display.dimension.mean(axis=0), strict=True):
+    print(f"scales {low:.3f} to {high:.3f}: dimension {dimension:.2f}")

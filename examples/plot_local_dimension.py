@@ -15,6 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from alignlearn import LyapunovManifold
 from alignlearn.models import Diffusion
+from alignlearn.plotting import EmbeddingDisplay
 
 rng = np.random.default_rng(0)
 n = 600
@@ -41,9 +42,6 @@ for d, piece in enumerate(["curve", "disc", "ball"], start=1):
 
 figure, ax = plt.subplots(figsize=(10, 3.6), layout="constrained")
 seen = X[:, [0, 2]] + 0.3 * X[:, [1]]  # seen obliquely, from the front
-for d, colour in enumerate(["#0072B2", "#E69F00", "#009E73"], start=1):
-    ax.scatter(*seen[found == d].T, s=5, color=colour, label=f"dimension {d}")
-ax.set(title="every point in the colour of its own dimension", aspect="equal")
+EmbeddingDisplay(seen, labels=found, name="dimension found at the point").plot(ax=ax)
 ax.set_axis_off()
-ax.legend(markerscale=4, frameon=False, loc="upper left")
 plt.show()

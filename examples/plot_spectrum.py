@@ -17,7 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 from alignlearn import LyapunovManifold
 from alignlearn.datasets import make_random_manifold
 from alignlearn.models import Diffusion
-from alignlearn.plotting import SpectrumDisplay
+from alignlearn.plotting import DimensionDisplay, SpectrumDisplay
 
 rng = np.random.default_rng(0)
 
@@ -60,7 +60,6 @@ for ax, (title, X) in zip(axes.flat, cases.items(), strict=False):
 axes.flat[2].legend(loc="center left", frameon=False)
 
 # The mixture again, as a histogram: each point has a dimension of its own.
-dimensions = np.bincount(manifold.dimension(X), minlength=9)[1:]
-axes.flat[-1].bar(np.arange(1, 9), dimensions, color="#0072B2")
-axes.flat[-1].set(title="the mixture, point by point", xlabel="dimension of the point")
+DimensionDisplay.from_estimator(manifold, X, ax=axes.flat[-1])
+axes.flat[-1].set_title("the mixture, point by point", pad=24)
 plt.show()
