@@ -82,22 +82,22 @@ class Chart:
     def transform(self, x: np.ndarray, valley: Valley) -> np.ndarray:
         """Coordinates (n, c) of points on the manifold: a mean of what near landmarks say.
 
-        Each predicts ``y_j + J_j Q_j^T (x - x_j)``; weights fall to zero at the last neighbour, so
-        that the map is continuous.
+        Each predicts ``y_j + J_j Q_j^T (x - x_j)``; weights fall to zero at the last neighbour, and
+        where the way there becomes a short cut, so that nothing jumps within a piece.
         """
         k = self.neighbors.shape[1]
         distances, near = _nearest(self.points, x, k)
         ends = self.points[near]
         local = _tangent_coordinates(self.tangents[near], x[:, None] - ends)
-        steep = _leaves(local, distances)
-        deep = valley(np.repeat(x, k, axis=0), ends.reshape(-1, x.shape[1])).reshape(near.shape)
-        good = ~steep & (deep > -VALLEY)
-        good[np.arange(len(x)), _first(good)] = True  # the nearest, where none is good
-        first = near[np.arange(len(x)), _first(good)]
-        good &= self.component[near] == self.component[first][:, None]
+        depth = valley(np.repeat(x, k, axis=0), ends.reshape(-1, x.shape[1])).reshape(near.shape)
+        trust = np.clip(1 - (_steepness(local, distances) / STEEP) ** 2, 0, 1)
+        trust *= np.clip(1 + depth / VALLEY, 0, 1)
+        rows, first = np.arange(len(x)), (trust > 0).argmax(axis=1)
+        trust[rows, first] = np.maximum(trust[rows, first], 1e-12)  # the nearest, if none is good
+        trust *= self.component[near] == self.component[near[rows, first]][:, None]
         local = _stretched(local, distances)
         said = self.coordinates[near] + np.einsum("nkcd,nkd->nkc", self.gradients[near], local)
-        return _weighted_mean(said, distances, good)
+        return _weighted_mean(said, distances, trust)
 
     def inverse_transform(self, y: np.ndarray) -> np.ndarray:
         """Points (n, D) near the manifold with given coordinates, to second order in the spacing.
@@ -111,9 +111,9 @@ class Chart:
         inverse = np.linalg.pinv(self.gradients, rcond=1e-6)[near]
         local = np.einsum("nkdc,nkc->nkd", inverse, step)
         said = self.points[near] + np.einsum("nkfd,nkd->nkf", self.tangents[near], local)
-        good = np.ones(near.shape, dtype=bool)
-        good[:, 1:] = near[:, 1:] != near[:, :1]
-        return _weighted_mean(said, np.linalg.norm(step, axis=2), good)
+        trust = np.ones(near.shape)
+        trust[:, 1:] = near[:, 1:] != near[:, :1]
+        return _weighted_mean(said, np.linalg.norm(step, axis=2), trust)
 
 
 def align_tangent_spaces(
@@ -195,8 +195,8 @@ def _true_neighbors(x, Q, k, valley) -> np.ndarray:
     k = min(k, m - 1)
     distances, near = _nearest(x, x, min(m, 2 * k + 1))
     delta = x[near] - x[:, None]
-    steep = _leaves(_tangent_coordinates(Q[:, None], delta), distances)
-    steep |= _leaves(_tangent_coordinates(Q[near], delta), distances)
+    steep = _steepness(_tangent_coordinates(Q[:, None], delta), distances) > STEEP
+    steep |= _steepness(_tangent_coordinates(Q[near], delta), distances) > STEEP
     itself = near == np.arange(m)[:, None]
     good = ~steep & ~itself
     a, b = np.nonzero(good)
@@ -290,9 +290,14 @@ def _tangent_coordinates(Q, delta) -> np.ndarray:
     return np.einsum("nkfd,nkf->nkd", np.broadcast_to(Q, (*delta.shape, Q.shape[-1])), delta)
 
 
-def _leaves(local, distances) -> np.ndarray:
-    """Whether displacements with these tangent coordinates leave the tangent space."""
-    return (local**2).sum(axis=2) < (1 - STEEP**2) * distances**2
+def _steepness(local, distances) -> np.ndarray:
+    """Sine of the angle between displacements and the tangent space, smaller for tiny ones.
+
+    Below a tenth of the farthest one a displacement has no direction that means anything.
+    """
+    normal = np.sqrt(np.maximum(distances**2 - (local**2).sum(axis=2), 0.0))
+    reference = np.maximum(distances, 0.1 * distances.max(axis=1, keepdims=True))
+    return np.divide(normal, reference, out=np.zeros_like(normal), where=reference > 0)
 
 
 def _stretched(local, distances) -> np.ndarray:
@@ -302,14 +307,9 @@ def _stretched(local, distances) -> np.ndarray:
     return local * np.minimum(factor, 1 / np.sqrt(1 - STEEP**2))[:, :, None]
 
 
-def _first(good: np.ndarray) -> np.ndarray:
-    """Column of the first True in every row, 0 where there is none."""
-    return good.argmax(axis=1)
-
-
-def _weighted_mean(said, distances, good) -> np.ndarray:
+def _weighted_mean(said, distances, trust) -> np.ndarray:
     """Mean (n, f) of predictions (n, k, f), weights falling to zero at the farthest one."""
     reach = distances.max(axis=1, keepdims=True)
     ratio = np.divide(distances, reach, out=np.zeros_like(distances), where=reach > 0)
-    weights = np.where(good, (1 - ratio**2) ** 2 + 1e-12, 0.0)
+    weights = trust * ((1 - ratio**2) ** 2 + 1e-12)
     return np.einsum("nk,nkf->nf", weights / weights.sum(axis=1, keepdims=True), said)
