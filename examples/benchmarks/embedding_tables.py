@@ -40,7 +40,10 @@ def best(sweep: dict[str, float | None], pick=max) -> tuple[float, str] | None:
 
 
 def _score_rows(records: list[dict], measure: str, label: list[str]) -> list[list[str]]:
-    """A row for each case: median over the seeds, the worst, and the best numbers of neighbours."""
+    """A row for each case: median over the seeds, the worst, and the best numbers of neighbours.
+
+    What is equal in four decimals is a tie, and a tie is not lost.
+    """
     rows = []
     for group in _ordered(records, embedding_cases.CASES).values():
         ours = {
@@ -60,23 +63,23 @@ def _score_rows(records: list[dict], measure: str, label: list[str]) -> list[lis
             continue
         values = {OURS: list(ours.values())}
         values |= {peer: [x for x, _ in found.values()] for peer, found in peers.items()}
-        highest = max(median(x) for x in values.values() if x)
+        highest = max(_share(median(x)) for x in values.values() if x)
         cells = []
         for name in (OURS, *PEERS):
             if not values.get(name):
                 cells.append("")
                 continue
             middle = _share(median(values[name]))
-            text = f"**{middle}**" if median(values[name]) == highest else middle
+            text = f"**{middle}**" if middle == highest else middle
             text += f" ({_share(min(values[name]))})" if len(values[name]) > 1 else ""
             if name != OURS:
                 text += f", {_counts([k for _, k in peers[name].values()])}"
             cells.append(text)
         won = [
-            all(x >= found[seed][0] for found in peers.values() if seed in found)
+            all(_share(x) >= _share(found[seed][0]) for found in peers.values() if seed in found)
             for seed, x in ours.items()
         ]
-        rows.append([group[0]["title"], *label, *cells, f"{sum(won)} of {len(won)}"])
+        rows.append([group[0]["title"], *label, *cells, f"{sum(won)} of {len(won)}" if won else ""])
     return rows
 
 
