@@ -1,29 +1,15 @@
 """The embedding benchmark: its measures are the formulas, its truths are true."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from sklearn import manifold
 
 from alignlearn import LyapunovManifold
 from alignlearn.models import Diffusion, GaussianModel
 
-FOLDER = Path(__file__).resolve().parents[1] / "examples" / "benchmarks"
-
-
-@pytest.fixture(autouse=True)
-def scripts(monkeypatch):
-    """The scripts are no package: they import each other by name, from their own folder."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    n_threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(n_threads)
-    for path in FOLDER.glob("*.py"):
-        sys.modules.pop(path.stem, None)
+pytestmark = pytest.mark.usefixtures("scripts")
 
 
 def test_trustworthiness_is_that_of_scikit_learn_and_continuity_exchanges_the_roles():
