@@ -142,19 +142,19 @@ def round_trip_table(records: list[dict]) -> str:
     rows = []
     for group in _ordered(records, embedding_cases.CASES).values():
         results = [r["result"] for r in group]
-        normal = math.sqrt(results[0]["D"] - results[0]["d"])
+        D, d = results[0]["D"], results[0]["d"]
         case, noise = group[0]["case"], group[0]["settings"]["data"]["noise"]
         known = case in embedding_cases.CASES
         no_truth = known and embedding_cases.CASES[case].coordinates is None
-        true = "?" if no_truth else number(noise * normal) if noise else "0"
-        found = number(median(x["noise_level"] for x in results) * normal)
+        true = "?" if no_truth else number(noise * math.sqrt(D - d)) if noise else "0"
+        found = median(x["noise_level"] * math.sqrt(D - x["dimension"]) for x in results)
         cells = [
             "" if no_truth and target == "clean" else _trip(results, points, target)
             for points in ("train", "fresh")
             for target in ("points", "clean")
         ]
-        rows.append([group[0]["title"], true, found, *cells])
-    header = ["data", "true thickness", "thickness found: `noise_level_` sqrt(D - d)"]
+        rows.append([group[0]["title"], true, number(found), *cells])
+    header = ["data", "true thickness", "thickness found: `noise_level_` sqrt(D - `dimension_`)"]
     header += ["to the point", "to the clean point", "fresh: to the point", "to the clean point"]
     return table(header, rows)
 
