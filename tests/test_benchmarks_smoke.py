@@ -1,11 +1,13 @@
 """The benchmark scripts run on tiny data, resume after a kill, and end in tables."""
 
 import json
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 
 from alignlearn import LyapunovManifold
 from alignlearn.datasets import make_random_manifold, make_sphere, make_torus
@@ -116,6 +118,9 @@ def test_every_script_measures_and_makes_its_tables(tmp_path):
     import budget
     import common
     import dimension
+    import downstream
+    import embedding
+    import embedding_peers
     import extraction
     import failures
     import frame_cost
@@ -124,6 +129,7 @@ def test_every_script_measures_and_makes_its_tables(tmp_path):
     import model_selection
     import networks
     import peer_speed
+    import projection
     import tangents
     import training_speed
 
@@ -180,6 +186,24 @@ def test_every_script_measures_and_makes_its_tables(tmp_path):
         copied = {**ours, "case": name, "title": name, "key": name}
         store.append({**copied, "result": ours["result"] | {"d": d}})
         common.Store("dimension_peers", tmp_path).append({**copied, "result": peer | {"d": d}})
+    embedding_peers.NEIGHBORS, models = (5, 8), tmp_path / "models"
+    roll = replace(embedding.CASES["embed/roll"], n=80)
+    two = clone(job.manifold).set_params(n_components=2)
+    peer, pca = ({"peer": "Isomap"}, {"method": "PCA", "d": 2})
+    for measure, embedded in [
+        (partial(embedding.measure, models=models), common.Job(roll, 0, two)),
+        (embedding_peers.measure, embedding_peers.PeerJob(roll, 0, two, peer)),
+        (
+            partial(projection.measure, models=models),
+            common.Job(replace(projection.CASES["project/torus-0.1"], n=80), 0, two),
+        ),
+        (
+            downstream.measure,
+            downstream.DownstreamJob(replace(downstream.CASES["digits"], n=80), 0, two, pca),
+        ),
+    ]:
+        name = getattr(measure, "func", measure).__module__
+        assert common.run_jobs(measure, [embedded], common.Store(name, tmp_path), workers=1) == 0
     record = common.Store("tangents", tmp_path).records()[0]
     for name in ("torus-300-0", "sphere2"):
         copied = {**record, "case": name, "title": name, "key": name}
@@ -298,8 +322,8 @@ def test_every_script_has_a_table_and_every_table_a_script():
     assert needed == {script.__name__ for script, _ in everything.SCRIPTS}
 
 
-@pytest.mark.parametrize("has_skdim", [True, False])
-def test_one_command_runs_every_script_with_its_own_seeds(tmp_path, monkeypatch, capsys, has_skdim):
+@pytest.mark.parametrize("has_peers", [True, False])
+def test_one_command_runs_every_script_with_its_own_seeds(tmp_path, monkeypatch, capsys, has_peers):
     import importlib
 
     import make_tables
@@ -314,11 +338,12 @@ def test_one_command_runs_every_script_with_its_own_seeds(tmp_path, monkeypatch,
             return 0
 
         monkeypatch.setattr(script, "run_jobs", record)
-    spec = object() if has_skdim else None
+    spec = object() if has_peers else None
     monkeypatch.setattr(everything.dimension_peers, "find_spec", lambda name: spec)
+    monkeypatch.setattr("embedders.find_spec", lambda name: spec)
     options = ["--results", str(tmp_path), "--page", str(page)]
-    assert everything.main(options) == int(not has_skdim)  # something is missing, the rest goes on
-    assert ("alignlearn[benchmark]" in capsys.readouterr().err) != has_skdim
+    assert everything.main(options) == int(not has_peers)  # something is missing, the rest goes on
+    assert ("alignlearn[benchmark]" in capsys.readouterr().err) != has_peers
     expected = {
         "frame_cost": {0},
         "frame_speed": {0},
@@ -332,8 +357,12 @@ def test_one_command_runs_every_script_with_its_own_seeds(tmp_path, monkeypatch,
         "model_selection": {0, 1, 2},
         "dimension": {0, 1, 2},
         "dimension_peers": {0, 1, 2},
+        "embedding": {0, 1, 2},
+        "embedding_peers": {0, 1, 2},  # those of scikit-learn at least
+        "projection": {0, 1, 2},
+        "downstream": {0, 1, 2},
     }
-    if not has_skdim:
+    if not has_peers:
         del expected["dimension_peers"]
     assert ran == expected
     assert page.read_text() == make_tables.fill("<!-- table:tangents --><!-- /table -->", tmp_path)

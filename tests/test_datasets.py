@@ -26,10 +26,12 @@ from alignlearn.datasets import (
     make_random_manifold,
     make_rotations,
     make_s_curve,
+    make_severed_sphere,
     make_sphere,
     make_stroke_images,
     make_swiss_roll,
     make_torus,
+    make_twin_peaks,
     torus_tangents,
 )
 from alignlearn.metrics import largest_angle, principal_angles
@@ -58,6 +60,14 @@ def swiss_roll(u):
 def s_curve(u):
     t, y = u.T
     return np.array([np.sin(t), y, np.sign(t) * (np.cos(t) - 1)]).T
+
+
+def twin_peaks(u):
+    return np.array([[x, y, np.sin(np.pi * x) * np.tanh(3 * y)] for x, y in u])
+
+
+def severed_sphere(u):
+    return Rotation.from_euler("yz", u[:, ::-1]).apply([0, 0, 1])
 
 
 def helix(u, pitch=0.5):
@@ -161,7 +171,10 @@ SETS = {
         partial(make_torus, major_radius=3, minor_radius=0.5), 2, 3, partial(torus, R=3, r=0.5)
     ),
     "swiss roll": Set(make_swiss_roll, 2, 3, swiss_roll),
+    "swiss roll with a hole": Set(partial(make_swiss_roll, hole=True), 2, 3, swiss_roll),
     "s curve": Set(make_s_curve, 2, 3, s_curve),
+    "twin peaks": Set(make_twin_peaks, 2, 3, twin_peaks),
+    "severed sphere": Set(make_severed_sphere, 2, 3, severed_sphere),
     "helix": Set(make_helix, 1, 3, helix),
     "steep helix": Set(partial(make_helix, pitch=4, n_turns=3), 1, 3, partial(helix, pitch=4)),
     "moons": Set(make_moons_curve, 1, 2, moons),
@@ -414,6 +427,7 @@ def moebius_equation(x):
         ("torus", lambda x: (np.hypot(x[:, 0], x[:, 1]) - 2) ** 2 + x[:, 2] ** 2 - 1),
         ("thin torus", lambda x: (np.hypot(x[:, 0], x[:, 1]) - 3) ** 2 + x[:, 2] ** 2 - 0.25),
         ("s curve", lambda x: x[:, 0] ** 2 + (np.abs(x[:, 2]) - 1) ** 2 - 1),
+        ("severed sphere", lambda x: np.sum(x**2, axis=1) - 1),
         ("helix", lambda x: np.exp(4j * np.pi * x[:, 2]) - (x[:, 0] + 1j * x[:, 1])),
         ("moebius band", moebius_equation),
         ("paraboloid-6", lambda x: x[:, 6] - np.sum(x[:, :6] ** 2, axis=1)),
@@ -456,6 +470,8 @@ def test_gaussian_has_its_covariance(covariance):
         (make_torus, [0, 0], [2 * np.pi, 2 * np.pi]),
         (make_swiss_roll, [1.5 * np.pi, 0], [4.5 * np.pi, 21]),
         (make_s_curve, [-1.5 * np.pi, 0], [1.5 * np.pi, 2]),
+        (make_twin_peaks, [-1, -1], [1, 1]),
+        (make_severed_sphere, [0, np.pi / 8], [2 * np.pi - 0.55, 7 * np.pi / 8]),
         (make_helix, [0], [4 * np.pi]),
         (make_moons_curve, [0], [np.pi]),
         (make_moebius_band, [0, -0.5], [2 * np.pi, 0.5]),
@@ -470,6 +486,16 @@ def test_parameters_are_uniform(make, low, high):
     parameters = make(1000, random_state=0).parameters
     for u, a, b in zip(parameters.T, low, high, strict=False):
         assert kstest(u, "uniform", (a, b - a)).pvalue > 1e-3
+
+
+def test_hole_of_the_swiss_roll_is_the_middle_of_nine_cells_that_are_else_uniform():
+    u = make_swiss_roll(8000, hole=True, random_state=0).parameters
+    unit = (u - [1.5 * np.pi, 0]) / [3 * np.pi, 21]
+    cells = np.histogramdd(unit, bins=3, range=[(0, 1), (0, 1)])[0]
+    assert cells[1, 1] == 0 and cells.sum() == 8000
+    np.testing.assert_allclose(np.delete(cells.ravel(), 4), 1000, atol=120)  # 4 sigma
+    for within in (3 * unit.T) % 1:
+        assert kstest(within, "uniform").pvalue > 1e-3
 
 
 @pytest.mark.parametrize("dim, n_features", [(1, 3), (5, 20), (10, 50)])

@@ -33,7 +33,17 @@ FLOORS = [
     ["manifold", "support", "robustness", "response", "scoring", "persistence", "report"],
     ["plotting", "__main__"],
 ]
-OPTIONAL = ["matplotlib", "rich", "pandas", "pyarrow", "diffusers", "skops", "dask", "skdim"]
+OPTIONAL = [
+    "matplotlib",
+    "rich",
+    "pandas",
+    "pyarrow",
+    "diffusers",
+    "skops",
+    "dask",
+    "skdim",
+    "umap",
+]
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py") if path.name != "__init__.py")
 every_file = pytest.mark.parametrize("file", FILES, ids=str)

@@ -11,6 +11,8 @@ set                       dimension d        coordinates D
 `make_torus`              2                  3
 `make_swiss_roll`         2                  3
 `make_s_curve`            2                  3
+`make_twin_peaks`         2                  3
+`make_severed_sphere`     2                  3
 `make_moebius_band`       2                  3
 `make_paraboloid`         dim                dim + 1
 `make_sphere`             dim                dim + 1
@@ -53,11 +55,15 @@ from alignlearn.datasets.linear import (
     make_hypercube,
     make_random_manifold,
 )
+from alignlearn.datasets.sheets import (
+    make_s_curve,
+    make_severed_sphere,
+    make_swiss_roll,
+    make_twin_peaks,
+)
 from alignlearn.datasets.surfaces import (
     make_moebius_band,
     make_paraboloid,
-    make_s_curve,
-    make_swiss_roll,
     make_torus,
     torus_tangents,
 )
@@ -76,9 +82,11 @@ __all__ = [
     "make_random_manifold",
     "make_rotations",
     "make_s_curve",
+    "make_severed_sphere",
     "make_sphere",
     "make_stroke_images",
     "make_swiss_roll",
     "make_torus",
+    "make_twin_peaks",
     "torus_tangents",
 ]

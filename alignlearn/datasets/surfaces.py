@@ -1,4 +1,4 @@
-"""Surfaces in space, d = 2; the paraboloid in any dimension."""
+"""Closed and twisted surfaces in space, d = 2; the paraboloid in any dimension."""
 
 import numpy as np
 
@@ -108,79 +108,6 @@ def torus_tangents(points, major_radius=2.0):
     e_u = columns(-sin_u, cos_u, 0)
     e_v = columns(-sin_v * cos_u, -sin_v * sin_u, cos_v)
     return columns(e_u, e_v)
-
-
-def make_swiss_roll(
-    n_samples=1000, *, n_features=None, noise=0.0, random_state=None, sample_state=None
-):
-    r"""Swiss roll in ``R^3``, as in `sklearn.datasets.make_swiss_roll`.
-
-    ``x = (t cos t, y, t sin t)``, t uniform on ``[1.5 pi, 4.5 pi)``, y uniform on ``[0, 21)``.
-
-    Parameters
-    ----------
-    n_samples, n_features, noise, random_state, sample_state
-        See `alignlearn.datasets`.
-
-    Returns
-    -------
-    sample : ManifoldSample
-        Parameters (t, y) of shape (n, 2).
-
-    References
-    ----------
-    Tenenbaum, de Silva & Langford, "A global geometric framework for nonlinear dimensionality
-    reduction", Science 290 (2000).
-
-    Examples
-    --------
-    >>> from alignlearn.datasets import make_swiss_roll
-    >>> make_swiss_roll(100, random_state=0).tangents.shape
-    (100, 3, 2)
-    """
-    s = Sampler(n_samples, n_features, noise, random_state, sample_state)
-    t, y = s.draw.uniform(1.5 * np.pi, 4.5 * np.pi, s.n), s.draw.uniform(0, 21, s.n)
-    x = columns(t * np.cos(t), y, t * np.sin(t))
-    x_t = columns(np.cos(t) - t * np.sin(t), 0, np.sin(t) + t * np.cos(t))
-    x_y = [0, 1, 0]
-    return s.sample(columns(t, y), x, columns(x_t, x_y))
-
-
-def make_s_curve(
-    n_samples=1000, *, n_features=None, noise=0.0, random_state=None, sample_state=None
-):
-    r"""S-shaped sheet in ``R^3``, as in `sklearn.datasets.make_s_curve`.
-
-    ``x = (sin t, y, sign(t) (cos t - 1))``, t uniform on ``[-1.5 pi, 1.5 pi)``,
-    y uniform on ``[0, 2)``.
-
-    Parameters
-    ----------
-    n_samples, n_features, noise, random_state, sample_state
-        See `alignlearn.datasets`.
-
-    Returns
-    -------
-    sample : ManifoldSample
-        Parameters (t, y) of shape (n, 2).
-
-    References
-    ----------
-    Saul & Roweis, "Think globally, fit locally: unsupervised learning of low dimensional
-    manifolds", JMLR 4 (2003).
-
-    Examples
-    --------
-    >>> from alignlearn.datasets import make_s_curve
-    >>> make_s_curve(100, random_state=0).tangents.shape
-    (100, 3, 2)
-    """
-    s = Sampler(n_samples, n_features, noise, random_state, sample_state)
-    t, y = s.draw.uniform(-1.5 * np.pi, 1.5 * np.pi, s.n), s.draw.uniform(0, 2, s.n)
-    x = columns(np.sin(t), y, np.sign(t) * (np.cos(t) - 1))
-    x_t = columns(np.cos(t), 0, -np.sin(np.abs(t)))
-    x_y = [0, 1, 0]
-    return s.sample(columns(t, y), x, columns(x_t, x_y))
 
 
 def make_moebius_band(

@@ -12,6 +12,9 @@ from pathlib import Path
 import budget
 import dimension
 import dimension_peers
+import downstream
+import embedding
+import embedding_peers
 import extraction
 import failures
 import frame_cost
@@ -20,6 +23,7 @@ import make_tables
 import model_selection
 import networks
 import peer_speed
+import projection
 import tangents
 import training_speed
 from common import RESULTS
@@ -39,6 +43,10 @@ SCRIPTS = [
     (budget, 3),
     (failures, 2),
     (model_selection, 3),
+    (embedding, 3),
+    (embedding_peers, 3),
+    (projection, 3),
+    (downstream, 3),
 ]
 
 

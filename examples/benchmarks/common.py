@@ -229,22 +229,22 @@ def share_right(frame: LyapunovFrame, d: int) -> float:
     return float(np.mean(pointwise_dimension(frame.exponents) == d))
 
 
-def local_pca_tangents(
+def local_pca_planes(
     X: np.ndarray, queries: np.ndarray, d: int, sizes: Iterable[int] = NEIGHBORS
-) -> dict[int, np.ndarray]:
-    """Local PCA: the d leading principal axes of the k nearest rows of X, for every k that fits.
+) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """Local PCA: mean and d leading axes of the k nearest rows of X, for every k that fits.
 
     A query that is a row of X is its own first neighbour.
 
     Returns
     -------
-    tangents : dict of k to ndarray (n, D, d)
+    planes : dict of k to (ndarray (n, D), ndarray (n, D, d))
     """
     sizes = [k for k in sorted(sizes) if d < k <= len(X)]
     order = NearestNeighbors(n_neighbors=sizes[-1]).fit(X).kneighbors(queries)[1]
     n, D = queries.shape
     first, second = np.zeros((n, 1, D)), np.zeros((n, D, D))  # moments about the query
-    tangents = {}
+    planes = {}
     for low, k in zip([0, *sizes], sizes, strict=False):
         for i in range(0, n, 50):  # rows at a time: memory
             rows = slice(i, i + 50)
@@ -252,8 +252,16 @@ def local_pca_tangents(
             first[rows] += more.sum(axis=1, keepdims=True)
             second[rows] += more.swapaxes(1, 2) @ more
         scatter = second - first.swapaxes(1, 2) @ first / k
-        tangents[k] = np.linalg.eigh(scatter).eigenvectors[..., ::-1][..., :d]
-    return tangents
+        axes = np.linalg.eigh(scatter).eigenvectors[..., ::-1][..., :d]
+        planes[k] = queries + first[:, 0] / k, axes
+    return planes
+
+
+def local_pca_tangents(
+    X: np.ndarray, queries: np.ndarray, d: int, sizes: Iterable[int] = NEIGHBORS
+) -> dict[int, np.ndarray]:
+    """Principal axes (n, D, d) of `local_pca_planes`, by k."""
+    return {k: axes for k, (_, axes) in local_pca_planes(X, queries, d, sizes).items()}
 
 
 def jacobian_tangents(
@@ -311,11 +319,12 @@ def digest(value) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
-@lru_cache(1)
-def code_version() -> str:
-    """Hash of the library's code, without docstrings and comments."""
+@lru_cache
+def code_version(files: tuple[str, ...] = ("**/*.py",)) -> str:
+    """Hash of the library's code, or of some of its files, without docstrings and comments."""
     trees = []
-    for path in sorted((ROOT / "alignlearn").rglob("*.py")):
+    folder = ROOT / "alignlearn"
+    for path in sorted(path for pattern in files for path in folder.glob(pattern)):
         tree = ast.parse(path.read_text())
         for node in ast.walk(tree):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):

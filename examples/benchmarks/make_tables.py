@@ -25,6 +25,7 @@ from common import (
     Store,
 )
 from dimension_tables import DIMENSION_SCRIPTS, DIMENSION_TABLES
+from embedding_tables import EMBEDDING_TABLES
 from failures import FAILURE_TABLES
 from formats import by_case, number, percent, provenance, spread, table
 from model_selection import SELECTION_TABLES
@@ -368,6 +369,7 @@ TABLES: dict[str, tuple[str, Callable[[list[dict]], str]]] = {
     **SPEED_TABLES,
     **FAILURE_TABLES,
     **SELECTION_TABLES,
+    **EMBEDDING_TABLES,
     **{name: (DIMENSION_SCRIPTS, build) for name, (build, _) in DIMENSION_TABLES.items()},
 }
 
@@ -384,7 +386,8 @@ def records_of(name: str, results: Path = RESULTS) -> list[dict]:
     scripts = TABLES[name][0]
     if isinstance(scripts, tuple):  # a table of ours beside peers
         records = [r for script in scripts for r in Store(script, results).latest()]
-        return [r for r in records if fnmatch(r["case"], DIMENSION_TABLES[name][1])]
+        pattern = DIMENSION_TABLES[name][1] if name in DIMENSION_TABLES else "*"
+        return [r for r in records if fnmatch(r["case"], pattern)]
     records = Store(scripts, results).latest()
     if name in CASES_OF:
         return [r for r in records if r["case"] in CASES_OF[name]]
@@ -396,7 +399,12 @@ def make_table(name: str, results: Path = RESULTS) -> str:
     build, records = TABLES[name][1], records_of(name, results)
     if not records:
         return "*Not run yet.*"
-    return f"{build(records)}\n\n{provenance(records)}"
+    # Ours and peers apart: a peer's row does not age with the library.
+    scripts = dict.fromkeys(r["script"] for r in records)
+    lines = [provenance([r for r in records if r["script"] == script]) for script in scripts]
+    if len(lines) > 1:
+        lines = [f"`{script}.py`: {line}" for script, line in zip(scripts, lines, strict=True)]
+    return "\n\n".join([build(records), *lines])
 
 
 def fill(text: str, results: Path = RESULTS) -> str:

@@ -41,7 +41,10 @@ def chart_of(d: int, D: int, seed: int):
 
 
 def project(chart, u, x, n_iter=50):
-    """Levenberg-Marquardt of |chart(u) - x| at every row, from u; a step that fails is damped."""
+    """Nearest points (n, D) of the manifold to the rows of x, and the Jacobians (n, d, D) there.
+
+    Levenberg-Marquardt of |chart(u) - x| at every row, from u; a step that fails is damped.
+    """
     damping = np.full(len(u), 1e-3)
     y, J = chart(u)
     for _ in range(n_iter):
@@ -58,7 +61,7 @@ def project(chart, u, x, n_iter=50):
         damping = np.clip(np.where(better, damping / 3, damping * 4), 1e-12, 1e6)
         u = np.where(better[:, None], trial, u)
         y, J = np.where(better[:, None], y_trial, y), np.where(better[:, None, None], J_trial, J)
-    return J
+    return y, J
 
 
 def floor(name: str, seed: int) -> float:
@@ -68,7 +71,7 @@ def floor(name: str, seed: int) -> float:
     chart = chart_of(d, D, seed)
     clean, _ = chart(sample.parameters[:N_QUERY])
     np.testing.assert_allclose(clean, sample.clean[:N_QUERY], atol=1e-9)  # it is that manifold
-    J = project(chart, sample.parameters[:N_QUERY], sample.points[:N_QUERY])
+    _, J = project(chart, sample.parameters[:N_QUERY], sample.points[:N_QUERY])
     return float(tangent_error(np.linalg.qr(J.swapaxes(1, 2)).Q, sample.tangents[:N_QUERY]).mean())
 
 
