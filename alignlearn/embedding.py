@@ -11,7 +11,7 @@ space, or crosses a valley of the density, is a short cut and is cut.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,10 @@ from sklearn.neighbors import NearestNeighbors
 
 # Sine of the angle between an edge and the tangent spaces at its ends from which it is a short cut.
 STEEP = 0.7
+
+# Share of the edges to nearest neighbours that either rule cuts at most: where more of them look
+# like short cuts, as in data without a clear manifold, only the worst are.
+_CUT = 0.1
 
 # Depth of a valley of the log density, below both ends of an edge, from which it is one.
 VALLEY = 0.04
@@ -70,6 +74,8 @@ class Chart:
         Connected component of each landmark, the largest first.
     neighbors : ndarray of shape (m, k + 1), int
         A landmark and its neighbours in the graph; where there are fewer, itself again.
+    steep, deep : float
+        Sine of the angle, and depth of the valley, from which an edge is a short cut.
     """
 
     points: np.ndarray
@@ -78,6 +84,8 @@ class Chart:
     gradients: np.ndarray
     component: np.ndarray
     neighbors: np.ndarray
+    steep: float
+    deep: float
 
     def transform(self, x: np.ndarray, valley: Valley) -> np.ndarray:
         """Coordinates (n, c) of points on the manifold: a mean of what near landmarks say.
@@ -87,11 +95,16 @@ class Chart:
         """
         k = self.neighbors.shape[1]
         distances, near = _nearest(self.points, x, k)
-        ends = self.points[near]
-        local = _tangent_coordinates(self.tangents[near], x[:, None] - ends)
-        depth = valley(np.repeat(x, k, axis=0), ends.reshape(-1, x.shape[1])).reshape(near.shape)
-        trust = np.clip(1 - (_steepness(local, distances) / STEEP) ** 2, 0, 1)
-        trust *= np.clip(1 + depth / VALLEY, 0, 1)
+        parts = [np.empty((0, self.coordinates.shape[1]))]
+        for rows in _slices(near, x.shape[1]):
+            parts.append(self._transform_rows(x[rows], distances[rows], near[rows], valley))
+        return np.concatenate(parts)
+
+    def _transform_rows(self, x, distances, near, valley) -> np.ndarray:
+        local = _tangent_coordinates(self.tangents[near], x[:, None] - self.points[near])
+        depth = _depths(valley, x, self.points, near)
+        trust = np.clip(1 - (_steepness(local, distances) / self.steep) ** 2, 0, 1)
+        trust *= np.clip(1 + depth / self.deep, 0, 1)
         rows, first = np.arange(len(x)), (trust > 0).argmax(axis=1)
         trust[rows, first] = np.maximum(trust[rows, first], 1e-12)  # the nearest, if none is good
         trust *= self.component[near] == self.component[near[rows, first]][:, None]
@@ -107,9 +120,15 @@ class Chart:
         """
         first = _nearest(self.coordinates, y, 1)[1][:, 0]
         near = self.neighbors[first]
+        inverse = np.linalg.pinv(self.gradients, rcond=1e-6)
+        parts = [np.empty((0, self.points.shape[1]))]
+        for rows in _slices(near, self.points.shape[1]):
+            parts.append(self._invert_rows(y[rows], near[rows], inverse))
+        return np.concatenate(parts)
+
+    def _invert_rows(self, y, near, inverse) -> np.ndarray:
         step = y[:, None] - self.coordinates[near]
-        inverse = np.linalg.pinv(self.gradients, rcond=1e-6)[near]
-        local = np.einsum("nkdc,nkc->nkd", inverse, step)
+        local = np.einsum("nkdc,nkc->nkd", inverse[near], step)
         said = self.points[near] + np.einsum("nkfd,nkd->nkf", self.tangents[near], local)
         trust = np.ones(near.shape)
         trust[:, 1:] = near[:, 1:] != near[:, :1]
@@ -156,7 +175,7 @@ def align_tangent_spaces(
         If the manifold falls into several components.
     """
     d = tangents.shape[2]
-    edges = _true_neighbors(points, tangents, n_neighbors, valley)
+    edges, steep, deep = _true_neighbors(points, tangents, n_neighbors, valley)
     component, sizes = _components(edges)
     least = min(max(d + 2, n_components + 2, len(points) // 100), sizes[0])
     kept = np.flatnonzero(np.isin(component, np.flatnonzero(sizes >= least)))
@@ -186,24 +205,32 @@ def align_tangent_spaces(
             own[:, 0] += right + 0.5 * _SPACING * extent - own[:, 0].min()
         right = own[:, 0].max()
         y[rows], J[rows] = own, gradient
-    return Chart(points, tangents, y, J, component, edges)
+    return Chart(points, tangents, y, J, component, edges, steep, deep)
 
 
-def _true_neighbors(x, Q, k, valley) -> np.ndarray:
-    """Each point and its k nearest neighbours along the manifold (m, k + 1), padded with itself."""
+def _true_neighbors(x, Q, k, valley) -> tuple[np.ndarray, float, float]:
+    """Each point and its k nearest neighbours along the manifold (m, k + 1), padded with itself.
+
+    And the angle and the depth from which an edge was cut.
+    """
     m = len(x)
     k = min(k, m - 1)
     distances, near = _nearest(x, x, min(m, 2 * k + 1))
-    delta = x[near] - x[:, None]
-    steep = _steepness(_tangent_coordinates(Q[:, None], delta), distances) > STEEP
-    steep |= _steepness(_tangent_coordinates(Q[near], delta), distances) > STEEP
-    itself = near == np.arange(m)[:, None]
-    good = ~steep & ~itself
-    a, b = np.nonzero(good)
-    good[a, b] = valley(x[a], x[near[a, b]]) > -VALLEY
+    steepness, depth = np.empty(near.shape), np.empty(near.shape)
+    for rows in _slices(near, x.shape[1]):
+        delta = x[near[rows]] - x[rows, None]
+        steepness[rows] = np.maximum(
+            _steepness(_tangent_coordinates(Q[rows, None], delta), distances[rows]),
+            _steepness(_tangent_coordinates(Q[near[rows]], delta), distances[rows]),
+        )
+        depth[rows] = _depths(valley, x[rows], x, near[rows])
+    steep = max(STEEP, float(np.quantile(steepness[:, 1 : k + 1], 1 - _CUT)))
+    deep = max(VALLEY, -float(np.quantile(depth[:, 1 : k + 1], _CUT)))
+    good = (steepness <= steep) & (depth >= -deep) & (near != np.arange(m)[:, None])
     order = np.argsort(~good, axis=1, kind="stable")[:, :k]
     padded = np.where(good, near, np.arange(m)[:, None])
-    return np.hstack([np.arange(m)[:, None], np.take_along_axis(padded, order, axis=1)])
+    edges = np.hstack([np.arange(m)[:, None], np.take_along_axis(padded, order, axis=1)])
+    return edges, steep, deep
 
 
 def _components(edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -221,12 +248,16 @@ def _components(edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _align(x, Q, edges, weights, n_components) -> tuple[np.ndarray, np.ndarray]:
     """Coordinates (m, c) and their gradients (m, c, d) of one connected component."""
     m, d = len(x), Q.shape[2]
-    delta = x[edges] - x[:, None]
-    distances = np.linalg.norm(delta, axis=2)
-    local = _stretched(_tangent_coordinates(Q[:, None], delta), distances)
+    distances, local = np.empty(edges.shape), np.empty((*edges.shape, d))
+    for rows in _slices(edges, x.shape[1]):
+        delta = x[edges[rows]] - x[rows, None]
+        distances[rows] = np.linalg.norm(delta, axis=2)
+        local[rows] = _tangent_coordinates(Q[rows, None], delta)
+    local = _stretched(local, distances)
     real = np.ones(edges.shape)
     real[:, 1:] = edges[:, 1:] != edges[:, :1]
     size = np.sqrt((distances**2).sum(axis=1) / real.sum(axis=1))[:, None, None]
+    size = np.where(size > 0, size, 1.0)  # others may know a point that knows nobody
     A = np.concatenate([np.ones((*edges.shape, 1)), local / size], axis=2) * real[:, :, None]
     inverse = np.linalg.pinv(A, rcond=1e-8)
     residual = real[:, :, None] * np.eye(edges.shape[1]) - A @ inverse
@@ -283,6 +314,19 @@ def _in_data_units(y, J, weights, n_components) -> tuple[np.ndarray, np.ndarray]
 def _nearest(points, x, k) -> tuple[np.ndarray, np.ndarray]:
     """Distances and indices (n, k) of the nearest points."""
     return NearestNeighbors(n_neighbors=min(k, len(points))).fit(points).kneighbors(x)
+
+
+def _slices(near: np.ndarray, D: int) -> Iterator[slice]:
+    """Rows whose displacements to the points near them, and their frames, fit some 100 MB."""
+    size = max(1, 2**20 // (near.shape[1] * D) * 4)
+    for start in range(0, len(near), size):
+        yield slice(start, start + size)
+
+
+def _depths(valley: Valley, x, points, near) -> np.ndarray:
+    """Valleys (n, k) on the way from points x to those near them."""
+    a = np.repeat(x, near.shape[1], axis=0)
+    return valley(a, points[near.ravel()]).reshape(near.shape)
 
 
 def _tangent_coordinates(Q, delta) -> np.ndarray:

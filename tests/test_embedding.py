@@ -22,8 +22,8 @@ def level(a, b):
 
 
 def wall(a, b):
-    """A density that is zero on the plane where the first coordinate is."""
-    return np.where(a[:, 0] * b[:, 0] < 0, -np.inf, 0.0)
+    """A density that is all but zero on the plane where the first coordinate is."""
+    return np.where(a[:, 0] * b[:, 0] < 0, -100.0, 0.0)
 
 
 def chart_of(sample, n_components=None, n_neighbors=None, valley=level):
@@ -168,6 +168,26 @@ def test_a_few_points_apart_are_placed_like_new_ones():
         )
     assert len(chart.points) == 298
     assert np.isfinite(chart.transform(far, level)).all()
+
+
+def test_data_without_a_manifold_do_not_fall_to_pieces():
+    """Most edges leave a plane that was put through a ball: only the worst tenth is cut."""
+    x = np.random.default_rng(0).normal(size=(300, 8))
+    Q = np.broadcast_to(np.eye(8)[:, :2], (300, 8, 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        chart = align_tangent_spaces(x, Q, 2, 14, level, np.ones(300))
+    assert len(chart.points) > 290
+    assert np.isfinite(chart.transform(x, level)).all()
+
+
+def test_a_point_that_knows_nobody_gets_coordinates():
+    """Its own tangent plane is turned, so that it cuts all its edges; others still see it."""
+    x = np.random.default_rng(0).uniform(size=(200, 2)) @ np.eye(3)[:2]
+    Q = np.array(np.broadcast_to(np.eye(3)[:, :2], (200, 3, 2)))
+    Q[0] = np.eye(3)[:, 1:]
+    chart = align_tangent_spaces(x, Q, 2, 14, level, np.ones(200))
+    assert np.isfinite(chart.coordinates).all() and np.isfinite(chart.gradients).all()
 
 
 @pytest.mark.parametrize("dim", [1, 4])
