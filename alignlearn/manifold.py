@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import warnings
 from numbers import Integral
 from typing import NamedTuple
@@ -21,7 +20,12 @@ from sklearn.utils.validation import check_is_fitted
 from alignlearn._arrays import check_seed, validate_rows
 from alignlearn._callbacks import CallbackSupportMixin, with_callbacks
 from alignlearn.dimension import pointwise_dimension, spectral_gaps
-from alignlearn.embedding import Chart, align_tangent_spaces, default_n_neighbors
+from alignlearn.embedding import (
+    Chart,
+    LazyChart,
+    align_tangent_spaces,
+    default_n_neighbors,
+)
 from alignlearn.frames import FrameReader
 from alignlearn.measurement import inside_span, measure, unclear
 from alignlearn.models import Diffusion
@@ -51,27 +55,8 @@ class ScaleSpectrum(NamedTuple):
     dimension: np.ndarray
 
 
-# One chart is computed at a time: threads that ask for the same one wait for it.
-_CHART_LOCK = threading.RLock()
-
 # Numbers in the frames of all landmarks at most: 1 GB.
 _MAX_FRAME_SIZE = 2**27
-
-
-class LazyChart:
-    """Chart of the training points, computed when first asked for: not every user needs it.
-
-    Attributes
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-        The training points.
-    chart : Chart or None
-        Coordinates of landmarks among them, once computed.
-    """
-
-    def __init__(self, X: np.ndarray) -> None:
-        self.X = X
-        self.chart: Chart | None = None
 
 
 class LyapunovManifold(
@@ -508,25 +493,23 @@ class LyapunovManifold(
         return density_valley(self.model_, a, b)
 
     def _chart(self) -> Chart:
-        """The chart, from landmarks on the ridge and tangent spaces as the data have them."""
         check_is_fitted(self)
-        with _CHART_LOCK:
-            if self._lazy_chart.chart is None:
-                d, D = self.dimension_, self.n_features_in_
-                X = self._lazy_chart.X
-                m = min(len(X), self.n_landmarks, max(100, _MAX_FRAME_SIZE // (D * d)))
-                rows = np.sort(np.random.RandomState(self._path_seed).permutation(len(X))[:m])
-                frame = self._frames(X[rows], min(d + 1, D))
-                k = default_n_neighbors(d) if self.n_neighbors is None else self.n_neighbors
-                self._lazy_chart.chart = align_tangent_spaces(
-                    self._projection()(X[rows]),
-                    frame.vectors[:, :, :d],
-                    self._n_features_out,
-                    k,
-                    self._valley,
-                    1e-3 + spectral_gaps(frame.exponents)[:, d - 1],
-                )
-            return self._lazy_chart.chart
+        return self._lazy_chart.get(self._compute_chart)
+
+    def _compute_chart(self, X: np.ndarray) -> Chart:
+        """The chart, from landmarks on the ridge and tangent spaces as the data have them."""
+        d, D = self.dimension_, self.n_features_in_
+        m = min(len(X), self.n_landmarks, max(100, _MAX_FRAME_SIZE // (D * d)))
+        rows = np.sort(np.random.RandomState(self._path_seed).permutation(len(X))[:m])
+        frame = self._frames(X[rows], min(d + 1, D))
+        return align_tangent_spaces(
+            self._projection()(X[rows]),
+            frame.vectors[:, :, :d],
+            self._n_features_out,
+            default_n_neighbors(d) if self.n_neighbors is None else self.n_neighbors,
+            self._valley,
+            1e-3 + spectral_gaps(frame.exponents)[:, d - 1],
+        )
 
     def scale_spectrum(self, X, n_scales: int = 3) -> ScaleSpectrum:
         """Lyapunov exponents and dimension as functions of scale.

@@ -10,9 +10,9 @@ from torch import nn
 from alignlearn import _files, networks, schedules, solvers
 from alignlearn._arrays import Scaling, resolve_device
 from alignlearn.dimension import DimensionEstimate
-from alignlearn.embedding import Chart
+from alignlearn.embedding import Chart, LazyChart
 from alignlearn.gaussian import Gaussian
-from alignlearn.manifold import LazyChart, LyapunovManifold
+from alignlearn.manifold import LyapunovManifold
 from alignlearn.models import Diffusion, GaussianModel, KernelDiffusion
 from alignlearn.models.diffusion import MeanDenoiser, PreconditionedDenoiser, SpanDenoiser
 from alignlearn.training import TrainingHistory

@@ -24,6 +24,7 @@ FLOORS = [
         "measurement",
         "neighbors",
         "projection",
+        "tangent_graph",
         "_arrays",
         "_callbacks",
         "_files",

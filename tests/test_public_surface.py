@@ -21,6 +21,7 @@ INTERNAL = {
     "gaussian",
     "measurement",
     "neighbors",
+    "tangent_graph",
     "networks",
     "training",
 }
