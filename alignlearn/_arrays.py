@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -154,18 +154,23 @@ def row_chunks(n_rows: int, bytes_per_row: int) -> Iterator[slice]:
 
 
 @contextmanager
-def shared_threads(n_jobs: int | None) -> Iterator[None]:
+def torch_threads(n_threads: int) -> Iterator[None]:
+    """That many threads in torch within the block; nothing is touched if it has them already."""
+    before = torch.get_num_threads()
+    if n_threads == before:
+        yield
+        return
+    torch.set_num_threads(n_threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def shared_threads(n_jobs: int | None) -> AbstractContextManager[None]:
     """Divide torch's threads among joblib's workers, so that they are not more than the cores.
 
     Worker processes have fewer threads from joblib or dask already; workers that are threads
     of this process take the number set here when they start.
     """
-    workers, before = effective_n_jobs(n_jobs), torch.get_num_threads()
-    if workers == 1 or before == 1:
-        yield
-        return
-    torch.set_num_threads(max(1, before // workers))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    return torch_threads(max(1, torch.get_num_threads() // effective_n_jobs(n_jobs)))

@@ -12,6 +12,7 @@ from sklearn import config_context, get_config
 from tables import MODELS
 
 from alignlearn import LyapunovManifold
+from alignlearn._arrays import torch_threads
 from alignlearn.datasets import make_sphere
 from alignlearn.tangent import LyapunovFrame
 
@@ -141,16 +142,6 @@ def test_threads_of_workers_share_those_of_torch(manifold, X, monkeypatch):
         manifold.lyapunov_exponents(X[:N_ROWS])
         assert torch.get_num_threads() == 4
     assert seen == [2] * N_CHUNKS
-
-
-@contextmanager
-def torch_threads(n):
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def test_size_of_a_chunk_changes_rounding_only(manifold, X):

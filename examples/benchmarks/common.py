@@ -13,7 +13,6 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterable
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
@@ -30,6 +29,7 @@ from sklearn.exceptions import ConvergenceWarning  # noqa: E402
 from sklearn.neighbors import NearestNeighbors  # noqa: E402
 
 from alignlearn import LyapunovManifold  # noqa: E402
+from alignlearn._arrays import torch_threads  # noqa: E402
 from alignlearn.datasets import (  # noqa: E402
     ManifoldSample,
     make_random_manifold,
@@ -434,17 +434,12 @@ def group_of(record: dict) -> tuple:
 def _run(measure: Callable[[Job], dict], index: int, job: Job, threads: int) -> tuple[int, dict]:
     """One job with its share of threads; an error is returned, so that the others go on."""
     code = code_version()  # of this process
-    before = torch.get_num_threads()
-    if before != threads:
-        torch.set_num_threads(threads)
     start, load = time.perf_counter(), os.getloadavg()[0]
     try:
-        outcome = {"result": measure(job)}
+        with torch_threads(threads):
+            outcome = {"result": measure(job)}
     except Exception:
         outcome = {"error": traceback.format_exc()}
-    finally:
-        if before != threads:
-            torch.set_num_threads(before)
     seconds = time.perf_counter() - start
     return index, outcome | {"wall_s": seconds, "load": load, "threads": threads, "code": code}
 
@@ -496,17 +491,6 @@ def run_jobs(
                 }
             )
     return n_failed
-
-
-@contextmanager
-def torch_threads(n: int):
-    """That many threads in torch, for timings that say how many they had."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def parse_args(description: str, cases: Iterable[str], n_seeds: int, argv=None):

@@ -21,11 +21,12 @@ from unittest import mock
 
 import numpy as np
 import torch
-from common import CASES, Job, Store, fit_timed, parse_args, run_jobs, torch_threads
+from common import CASES, Job, Store, fit_timed, parse_args, run_jobs
 from torch import Tensor
 
 import alignlearn.frames
 from alignlearn import LyapunovManifold
+from alignlearn._arrays import torch_threads
 from alignlearn.flow import Flow, Trajectory
 from alignlearn.metrics import principal_angles
 from alignlearn.models import Diffusion

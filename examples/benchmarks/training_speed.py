@@ -19,10 +19,11 @@ from functools import partial
 from statistics import median
 
 import torch
-from common import CASES, Case, Job, Store, parse_args, run_jobs, torch_threads
+from common import CASES, Case, Job, Store, parse_args, run_jobs
 from sklearn.base import clone
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from alignlearn._arrays import torch_threads
 from alignlearn.datasets import make_random_manifold
 from alignlearn.models import Diffusion
 from alignlearn.models.diffusion import PreconditionedDenoiser
