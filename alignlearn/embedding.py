@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import linalg, sparse
+from scipy import linalg, optimize, sparse
 from scipy.sparse.linalg import LinearOperator, eigsh, splu
 
 from alignlearn.tangent_graph import (
@@ -38,6 +38,9 @@ _CHART_LOCK = threading.RLock()
 
 # Up to this dimension a factorisation of the alignment matrix stays sparse.
 _SPARSE_DIMENSION = 3
+
+# Functions beyond the first d among which those that keep lengths are looked for.
+_SPARE = 4
 
 # Space between components, as a share of their mean extent.
 _SPACING = 0.25
@@ -145,11 +148,15 @@ class LazyChart:
         The training points.
     chart : Chart or None
         Coordinates of landmarks among them, once computed.
+    embedding : ndarray of shape (n_samples, n_components) or None
+        Coordinates of all of them, once computed.
     """
+
+    chart: Chart | None = None
+    embedding: np.ndarray | None = None
 
     def __init__(self, X: np.ndarray) -> None:
         self.X = X
-        self.chart: Chart | None = None
 
     def get(self, compute: Callable[[np.ndarray], Chart]) -> Chart:
         """The chart, computed from X by the first who asks."""
@@ -251,9 +258,12 @@ def _align(x, Q, edges, weights, n_components) -> tuple[np.ndarray, np.ndarray]:
     A = np.concatenate([np.ones((*edges.shape, 1)), local / size], axis=2) * real[:, :, None]
     inverse = np.linalg.pinv(A, rcond=1e-8)
     residual = real[:, :, None] * np.eye(edges.shape[1]) - A @ inverse
-    c = min(max(n_components, d), m - 1)
-    y = _smallest_eigenvectors(edges, residual * weights[:, None, None], c, d)
+    c = n_components if n_components > d else d + _SPARE
+    y = _smallest_eigenvectors(edges, residual * weights[:, None, None], min(c, m - 1), d)
     J = np.einsum("nak,nkc->nca", inverse[:, 1:] / size, y[edges])
+    if n_components <= d < y.shape[1]:
+        A = _most_isometric(J, weights)
+        y, J = y @ A, np.einsum("pc,npa->nca", A, J)
     return _in_data_units(y, J, weights, n_components)
 
 
@@ -278,6 +288,46 @@ def _smallest_eigenvectors(edges, blocks, c: int, d: int) -> np.ndarray:
     start = np.random.RandomState(0).normal(size=m)
     values, vectors = eigsh(M, c + 1, sigma=-shift, OPinv=inverse, v0=start)
     return vectors[:, np.argsort(values)[1:]]
+
+
+def _most_isometric(J: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Combinations A (p, d) of p > d functions, gradients J (m, p, d), that keep lengths best.
+
+    Where data are long, thin and noisy, the width may have more energy than a bend of the length.
+    It is not found among the first d functions then, or only mixed with the bend; but it is the
+    one that keeps lengths everywhere: ``mean |A^T J J^T A - I|^2`` is least (the loss of
+    Riemannian relaxation, McQueen, Meila & Perrault-Joncas 2016, within few functions).
+    """
+    p, d = J.shape[1:]
+    w = weights / weights.sum()
+    metric = np.einsum("nca,nea->nce", J, J)  # dual, (m, p, p)
+    scale = np.sqrt(np.einsum("n,ncc->c", w, metric) / d)
+    metric = metric / scale[:, None] / scale
+
+    def distortion(a: np.ndarray) -> tuple[float, np.ndarray]:
+        A = a.reshape(p, d)
+        GA = metric @ A
+        excess = A.T @ GA - np.eye(d)
+        gradient = 4 * np.einsum("n,npc,nce->pe", w, GA, excess)
+        return float(np.einsum("n,nce,nce->", w, excess, excess)), gradient.ravel()
+
+    def whitened(chosen: list[int]) -> np.ndarray:
+        A = np.zeros((p, d))
+        mean = np.einsum("n,nce->ce", w, metric[:, chosen][:, :, chosen])
+        values, vectors = np.linalg.eigh(mean)
+        inverse_root = (vectors / np.sqrt(np.maximum(values, 1e-6 * values[-1]))) @ vectors.T
+        A[chosen, : len(chosen)] = inverse_root
+        return A.ravel()
+
+    greedy = [0]
+    while len(greedy) < d:  # the next is the one that keeps lengths best beside those chosen
+        rest = [j for j in range(p) if j not in greedy]
+        greedy.append(min(rest, key=lambda j: distortion(whitened([*greedy, j]))[0]))
+    found = [
+        optimize.minimize(distortion, whitened(start), jac=True, method="L-BFGS-B")
+        for start in (list(range(d)), greedy)
+    ]
+    return min(found, key=lambda r: r.fun).x.reshape(p, d) / scale[:, None]
 
 
 def _in_data_units(y, J, weights, n_components) -> tuple[np.ndarray, np.ndarray]:

@@ -68,6 +68,17 @@ def test_developable_surface_is_unrolled_to_scale(make, flat):
     assert np.abs(distances(y) - distances(u)).max() < 0.02 * distances(u).max()
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_width_of_a_long_strip_is_found_under_noise(seed):
+    """There a bend of the length costs less than the width, and would be taken for it."""
+    draw = np.random.RandomState(seed)
+    u = draw.uniform(size=(500, 2)) * [12, 1]
+    tangents = np.linalg.qr(np.eye(3)[:, :2] + 0.15 * draw.normal(size=(500, 3, 2)))[0]
+    strip = np.pad(u, ((0, 0), (0, 1)))
+    y = align_tangent_spaces(strip, tangents, 2, 14, level, np.ones(500)).coordinates
+    assert LinearRegression().fit(y, u[:, 1]).score(y, u[:, 1]) > 0.8
+
+
 @developable
 def test_new_points_get_the_coordinates_of_their_place(make, flat):
     chart, fresh = chart_of(make()), make(sample_state=1)
