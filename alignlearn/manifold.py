@@ -389,7 +389,9 @@ class LyapunovManifold(
         """Coordinates of the training points (n_samples, n_components)."""
         if not hasattr(self, "_lazy_chart"):
             raise AttributeError("embedding_ is there after fit.")
-        return self._coordinates(self._lazy_chart.X)
+        if self._lazy_chart.embedding is None:
+            self._lazy_chart.embedding = self._coordinates(self._lazy_chart.X)
+        return self._lazy_chart.embedding
 
     def fit_transform(self, X, y=None) -> np.ndarray:
         """Fit, then coordinates of the training points, see `transform`.
