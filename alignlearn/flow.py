@@ -91,7 +91,7 @@ class Flow:
     solver : Solver
         One-step map.
     times : Tensor of shape (n_steps + 1,)
-        Strictly decreasing: noise first, data last.
+        Noise first, data last; decreasing, or equal where a corrector steps.
     elapsed : float
         Log-contraction of a direction normal to the data; the unit of Lyapunov exponents.
 
@@ -136,13 +136,13 @@ class Flow:
         solver : Solver
             One-step map; gets the velocity or the denoiser, as it declares.
         n_steps : int
-            Steps of the grid.
+            Steps of the grid, without those of a corrector.
         s_max, s_min : float
             First and last noise-to-signal ratio.
         """
         make = velocity_field if solver.takes_velocity else denoiser_field
-        times = schedule.grid(n_steps, s_max, s_min)
-        elapsed = solver.contraction * math.log(s_max / s_min)
+        times = solver.stops(schedule.grid(n_steps, s_max, s_min))
+        elapsed = solver.log_contraction(n_steps, s_max, s_min)
         return cls(make(denoise, schedule), solver, times, elapsed)
 
     @property
@@ -212,7 +212,7 @@ class Flow:
             if stochastic is None or noising is None:
                 states.append(self._invert_step(states[-1], t, s))
             else:
-                states.append(stochastic.noise_up(states[-1], s, t, noising[i]))
+                states.append(stochastic.noise_up(self.field, states[-1], s, t, noising[i]))
         path = torch.stack(states[::-1])
         if stochastic is None:
             return Trajectory(path, None)

@@ -72,7 +72,9 @@ class FrameReader:
         generator = torch.Generator().manual_seed(self.path_seed)
         with torch.no_grad():
             if isinstance(flow.solver, StochasticSolver):
-                trajectories = [flow.trajectory(x, z) for z in self._noising(x, generator)]
+                trajectories = [
+                    flow.trajectory(x, z) for z in self._noising(x, flow.n_steps, generator)
+                ]
             else:
                 trajectories = [flow.trajectory(x)]
         frame = lyapunov_frame(
@@ -85,10 +87,10 @@ class FrameReader:
         )
         return LyapunovFrame(*(part.double().cpu().numpy() for part in frame))
 
-    def _noising(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def _noising(self, x: torch.Tensor, n_steps: int, generator) -> torch.Tensor:
         """Antithetic noise paths (n_paths, n_steps, 1, D): what is linear in them cancels."""
         D = x.shape[1]
         n_paths = max(4, 64 // D) if self.n_paths is None else self.n_paths
-        shape = ((n_paths + 1) // 2, self.n_steps, 1, D)
+        shape = ((n_paths + 1) // 2, n_steps, 1, D)
         half = torch.randn(shape, generator=generator, dtype=torch.float64).to(x)
         return torch.stack([half, -half], 1).flatten(0, 1)[:n_paths]

@@ -44,9 +44,11 @@ CLASSES = {
         schedules.Trigonometric,
         schedules.VarianceExploding,
         solvers.Euler,
+        solvers.EulerMaruyama,
         solvers.Exponential,
         solvers.ExponentialMidpoint,
         solvers.Heun,
+        solvers.PredictorCorrector,
         solvers.ReverseDiffusion,
         solvers.RungeKutta4,
     )

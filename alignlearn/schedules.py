@@ -47,6 +47,14 @@ class Schedule(ABC):
         """Noise-to-signal ratio ``s = sigma(t) / alpha(t)``."""
         return self.sigma(t) / self.alpha(t)
 
+    def drift(self, t: Tensor) -> Tensor:
+        """``f = alpha' / alpha`` of the noising SDE ``dx = f x dt + g dW``; ``-beta / 2`` if VP."""
+        return self.alpha_dot(t) / self.alpha(t)
+
+    def diffusion(self, t: Tensor) -> Tensor:
+        """``g^2 = (sigma^2)' - 2 f sigma^2`` of the noising SDE; ``beta`` if VP."""
+        return 2 * self.sigma(t) * (self.sigma_dot(t) - self.drift(t) * self.sigma(t))
+
     def grid(self, n_steps: int, s_max: float, s_min: float) -> Tensor:
         """Times of `n_steps` steps, log-uniform in the noise-to-signal ratio, noise first.
 

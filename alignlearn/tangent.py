@@ -349,3 +349,90 @@ def divergence(field: Callable[[Tensor], Tensor], x: Tensor, probes: Tensor) -> 
     D, k = probes.shape
     E = probes.T[:, None, :].expand(k, len(x), D)
     return (E * push_forward(field, x, E)).double().sum((0, 2)) * (D / k)
+
+
+def jacobian(step: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Dense Jacobian of a row-wise map at each row.
+
+    Parameters
+    ----------
+    step : callable (n, D) -> (n, D)
+        A map that treats rows independently.
+    x : Tensor of shape (n, D)
+
+    Returns
+    -------
+    Tensor of shape (n, D, D)
+    """
+    n, D = x.shape
+    identity = torch.eye(D, dtype=x.dtype, device=x.device)
+    return push_forward(step, x, identity[:, None].expand(D, n, D)).permute(1, 2, 0)
+
+
+def volume_derivatives(step: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+    """Jacobian of a row-wise map and the gradient of its log volume change.
+
+    ``w = grad log |det dF(x)| = tr(dF^-1 d^2 F)``, exact, by reverse mode over D forward ones.
+
+    Parameters
+    ----------
+    step : callable (n, D) -> (n, D)
+        A twice differentiable map that treats rows independently.
+    x : Tensor of shape (n, D)
+
+    Returns
+    -------
+    J : Tensor of shape (n, D, D)
+        Dense Jacobian ``dF(x)`` at each row.
+    w : Tensor of shape (n, D)
+
+    Raises
+    ------
+    ValueError
+        If D is beyond `ALL_COLUMNS`: the Jacobians are dense.
+    """
+    n, D = x.shape
+    if D > ALL_COLUMNS:
+        raise ValueError(
+            f"expected at most {ALL_COLUMNS} features, got {D}: the gradient of a determinant "
+            "needs dense Jacobians. Project the data to fewer features first."
+        )
+    identity = torch.eye(D, dtype=x.dtype, device=x.device)[:, None].expand(D, n, D)
+
+    def log_det(x: Tensor) -> tuple[Tensor, Tensor]:
+        J = torch.func.vmap(lambda e: torch.func.jvp(step, (x,), (e,))[1])(identity)
+        J = J.permute(1, 2, 0)
+        return torch.linalg.slogdet(J).logabsdet, J
+
+    with _FORWARD_AD_LOCK:
+        _, vjp, J = torch.func.vjp(log_det, x, has_aux=True)  # type: ignore[misc]
+        return J.detach(), vjp(x.new_ones(n))[0].detach()
+
+
+def qr_frames(flow: Flow, trajectory: Trajectory, start: Tensor) -> tuple[Tensor, Tensor]:
+    """Frames carried along a trajectory, ``dF_t E_t = E_{t+1} R_t`` (the paper, section 4).
+
+    Parameters
+    ----------
+    flow : Flow
+        The generating process.
+    trajectory : Trajectory
+        Stored states with n rows.
+    start : Tensor of shape (D, k) or (n, D, k)
+        Orthonormal columns ``E_0``.
+
+    Returns
+    -------
+    E : Tensor of shape (n_steps + 1, n, D, k)
+        Orthonormal columns at every state.
+    R : Tensor of shape (n_steps, n, k, k)
+        Upper triangular with a positive diagonal.
+    """
+    n, D = trajectory.states[0].shape
+    frames, factors = [start.expand(n, D, start.shape[-1])], []
+    for i in range(flow.n_steps):
+        E = frames[-1].permute(2, 0, 1).contiguous()
+        Q, R = _qr(push_forward(flow.step(i), trajectory.states[i], E))
+        frames.append(Q)
+        factors.append(R)
+    return torch.stack(frames), torch.stack(factors)

@@ -14,9 +14,11 @@ from alignlearn.schedules import (
 )
 from alignlearn.solvers import (
     Euler,
+    EulerMaruyama,
     Exponential,
     ExponentialMidpoint,
     Heun,
+    PredictorCorrector,
     ReverseDiffusion,
     RungeKutta4,
 )
@@ -37,7 +39,11 @@ ODE_SOLVERS = {
     "Exponential": Exponential,
     "ExponentialMidpoint": ExponentialMidpoint,
 }
-STOCHASTIC_SOLVERS = {"ReverseDiffusion": ReverseDiffusion}
+# Those that step from noise to data and nothing else: they have an order.
+REVERSALS = {"ReverseDiffusion": ReverseDiffusion, "EulerMaruyama": EulerMaruyama}
+STOCHASTIC_SOLVERS = REVERSALS | {
+    "PredictorCorrector": lambda schedule: PredictorCorrector(ReverseDiffusion(schedule), 2, 0.1),
+}
 SOLVERS = ODE_SOLVERS | STOCHASTIC_SOLVERS
 
 # Small enough that a fit takes well under a second; Diffusion is all but untrained, and a mean of

@@ -13,7 +13,7 @@ ROOT = Path(alignlearn.__file__).parent
 FLOORS = [
     ["schedules", "solvers", "dimension", "metrics"],
     ["flow"],
-    ["tangent", "networks", "gaussian"],
+    ["tangent", "networks", "gaussian", "curves"],
     [
         "models",
         "training",

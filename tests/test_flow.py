@@ -6,6 +6,7 @@ from oracles import Mixture
 from tables import ODE_SOLVERS, SCHEDULES, SOLVERS, STOCHASTIC_SOLVERS, cases
 
 from alignlearn.flow import Flow, denoiser_field, velocity_field
+from alignlearn.solvers import StochasticSolver
 
 N_STEPS = 12
 every_schedule = pytest.mark.parametrize("schedule", **cases(SCHEDULES))
@@ -27,13 +28,20 @@ def points(generator):
 
 @pytest.fixture
 def normals(generator):
-    return torch.randn(N_STEPS, 1, 3, dtype=torch.float64, generator=generator)
+    """Standard normal draws for a stochastic flow, None for an ODE."""
+
+    def draw(flow):
+        if not isinstance(flow.solver, StochasticSolver):
+            return None
+        return torch.randn(flow.n_steps, 1, 3, dtype=torch.float64, generator=generator)
+
+    return draw
 
 
 @pytest.mark.parametrize("make_solver", **cases(SOLVERS))
 def test_flow_over_two_halves_is_the_flow(make_solver, points, normals):
     flow = make_flow(make_solver, SCHEDULES["cosine"])
-    noise = normals if make_solver in STOCHASTIC_SOLVERS.values() else None
+    noise = normals(flow)
     first = Flow(flow.field, flow.solver, flow.times[:6])
     second = Flow(flow.field, flow.solver, flow.times[5:])
     halves = (None, None) if noise is None else (noise[:5], noise[5:])
@@ -60,9 +68,9 @@ def test_states_of_an_ode_are_an_orbit_of_the_discrete_flow(make_solver, points)
 @pytest.mark.parametrize("make_solver", **cases(SOLVERS))
 def test_trajectory_ends_at_the_data_exactly(make_solver, schedule, points, normals):
     flow = make_flow(make_solver, schedule)
-    noising = normals if make_solver in STOCHASTIC_SOLVERS.values() else None
+    noising = normals(flow)
     states = flow.trajectory(points, noising).states
-    assert states.shape == (N_STEPS + 1, 5, 3)
+    assert states.shape == (flow.n_steps + 1, 5, 3)
     assert torch.equal(states[-1], points)
 
 
@@ -70,14 +78,18 @@ def test_trajectory_ends_at_the_data_exactly(make_solver, schedule, points, norm
 @every_sde
 def test_frozen_noise_replays_the_path(make_solver, schedule, points, normals):
     flow = make_flow(make_solver, schedule)
-    path = flow.trajectory(points, normals)
+    path = flow.trajectory(points, normals(flow))
     replay = flow.orbit(path.states[0], path.noise)
     torch.testing.assert_close(replay.states, path.states, rtol=1e-9, atol=1e-9)
 
 
-@every_sde
-def test_frozen_noise_is_standard_normal_where_the_denoiser_is_exact(make_solver, generator):
-    """Data in the origin: noising and its reversal have one law, xi is normal and independent."""
+@pytest.mark.parametrize("name", ["ReverseDiffusion", "PredictorCorrector"])
+def test_frozen_noise_is_standard_normal_where_the_denoiser_is_exact(name, generator):
+    """Data in the origin: noising and its reversal have one law, xi is normal and independent.
+
+    Of solvers whose step is then exact, predictor and corrector.
+    """
+    make_solver = STOCHASTIC_SOLVERS[name]
     flow = Flow.from_denoiser(
         lambda y, s: 0 * y,
         SCHEDULES["variance exploding"],
@@ -87,16 +99,17 @@ def test_frozen_noise_is_standard_normal_where_the_denoiser_is_exact(make_solver
         s_min=0.1,
     )
     x = 0.1 * torch.randn(20_000, 1, dtype=torch.float64, generator=generator)
-    z = torch.randn(3, 20_000, 1, dtype=torch.float64, generator=generator)
+    z = torch.randn(flow.n_steps, 20_000, 1, dtype=torch.float64, generator=generator)
     xi = flow.trajectory(x, z).noise.squeeze(-1)
-    torch.testing.assert_close(torch.cov(xi), torch.eye(3).double(), rtol=0, atol=0.05)
-    torch.testing.assert_close(xi.mean(1), torch.zeros(3).double(), rtol=0, atol=0.03)
+    identity = torch.eye(flow.n_steps, dtype=torch.float64)
+    torch.testing.assert_close(torch.cov(xi), identity, rtol=0, atol=0.05)
+    torch.testing.assert_close(xi.mean(1), 0 * identity[0], rtol=0, atol=0.03)
 
 
 @pytest.mark.parametrize("make_solver", **cases(SOLVERS))
 def test_row_alone_moves_as_in_the_batch(make_solver, points, normals):
     flow = make_flow(make_solver, SCHEDULES["linear VP"])
-    noising = normals if make_solver in STOCHASTIC_SOLVERS.values() else None
+    noising = normals(flow)
     batch = flow.trajectory(points, noising).states[:, 2:3]
     alone = flow.trajectory(points[2:3], noising).states
     torch.testing.assert_close(alone, batch, rtol=1e-12, atol=1e-12)
@@ -124,16 +137,17 @@ def test_denoiser_field_is_taken_in_variance_exploding_coordinates(schedule, poi
 @every_ode
 def test_deterministic_flow_refuses_noise(make_solver, points, normals):
     flow = make_flow(make_solver, SCHEDULES["cosine"])
+    noise = normals(make_flow(STOCHASTIC_SOLVERS["ReverseDiffusion"], SCHEDULES["cosine"]))
     with pytest.raises(ValueError, match="takes no noise="):
-        flow.push(points, normals)
+        flow.push(points, noise)
     with pytest.raises(ValueError, match="takes no noising="):
-        flow.trajectory(points, normals)
+        flow.trajectory(points, noise)
 
 
 @every_sde
 def test_stochastic_flow_refuses_missing_or_short_noise(make_solver, points, normals):
     flow = make_flow(make_solver, SCHEDULES["cosine"])
-    for noise in (None, normals[:-1]):
+    for noise in (None, normals(flow)[:-1]):
         with pytest.raises(ValueError, match="pass noise="):
             flow.push(points, noise)
         with pytest.raises(ValueError, match="pass noising="):

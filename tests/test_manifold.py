@@ -14,7 +14,7 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from tables import MODELS, SCHEDULES
+from tables import MODELS, SCHEDULES, STOCHASTIC_SOLVERS, cases
 
 from alignlearn import LyapunovManifold
 from alignlearn.datasets import make_sphere
@@ -57,6 +57,17 @@ def test_gaussian_data_have_the_closed_form_exponents_at_every_point(gaussian, X
     rates = gaussian.lyapunov_exponents(unseen)
     np.testing.assert_allclose(rates, np.broadcast_to(expected, (10, D)), atol=1e-6)
     np.testing.assert_allclose(gaussian.exponents_, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("make_solver", **cases(STOCHASTIC_SOLVERS))
+def test_every_reverse_process_finds_the_plane(make_solver, X):
+    solver = make_solver(SCHEDULES["variance exploding"])
+    options = {"n_steps": 24, "n_paths": 2, "window": (0.05, 0.5), "random_state": 0}
+    manifold = LyapunovManifold(model=GaussianModel(), solver=solver, **options).fit(X)
+    assert manifold.dimension_ == 2
+    principal = np.linalg.svd(X - X.mean(0), full_matrices=False)[2][:2].T
+    planes = projectors(manifold.tangent_space(X[:3]))
+    np.testing.assert_allclose(planes, np.stack([projectors(principal)] * 3), atol=1e-6)
 
 
 def test_tangent_space_of_gaussian_data_is_the_principal_plane(gaussian, X):

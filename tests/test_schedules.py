@@ -77,3 +77,23 @@ def test_cosine_squared_scale_is_nichol_and_dhariwals():
     phase = (times + 0.008) / 1.008 * math.pi / 2
     expected = (phase.cos() / math.cos(0.008 / 1.008 * math.pi / 2)) ** 2
     torch.testing.assert_close(Cosine().alpha(times) ** 2, expected, rtol=1e-12, atol=0)
+
+
+@every_schedule
+def test_noising_sde_has_the_moments_of_the_path(schedule):
+    """``m' = f m`` and ``(sigma^2)' = 2 f sigma^2 + g^2``, by forward mode."""
+    _, m_dot = torch.func.jvp(schedule.alpha, (times,), (torch.ones_like(times),))
+    variance, v_dot = torch.func.jvp(
+        lambda t: schedule.sigma(t) ** 2, (times,), (torch.ones_like(times),)
+    )
+    f, g2 = schedule.drift(times), schedule.diffusion(times)
+    torch.testing.assert_close(f * schedule.alpha(times), m_dot, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(2 * f * variance + g2, v_dot, rtol=1e-9, atol=1e-9)
+    assert (g2 > 0).all()
+
+
+@pytest.mark.parametrize("name", ["linear VP", "cosine", "paper's cosine", "trigonometric"])
+def test_diffusion_of_a_variance_preserving_path_is_beta(name):
+    schedule = SCHEDULES[name]
+    expected = -2 * schedule.drift(times)
+    torch.testing.assert_close(schedule.diffusion(times), expected, rtol=1e-9, atol=0)

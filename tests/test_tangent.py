@@ -16,12 +16,20 @@ from oracles import (
     projectors,
 )
 from scipy.stats import ortho_group
-from tables import ODE_SOLVERS, SCHEDULES, SOLVERS, STOCHASTIC_SOLVERS, cases
+from tables import ODE_SOLVERS, REVERSALS, SCHEDULES, SOLVERS, cases
 
 from alignlearn.flow import Flow, Trajectory
 from alignlearn.models.diffusion import PreconditionedDenoiser
 from alignlearn.networks import GatedNetwork
-from alignlearn.solvers import RungeKutta4, Solver
+from alignlearn.solvers import (
+    Euler,
+    EulerMaruyama,
+    Heun,
+    ReverseDiffusion,
+    RungeKutta4,
+    Solver,
+    StochasticSolver,
+)
 from alignlearn.tangent import (
     ALL_COLUMNS,
     divergence,
@@ -45,7 +53,7 @@ def make_flow(make_solver=SOLVERS["ReverseDiffusion"], denoise=mixture.denoise, 
 
 def make_trajectory(flow, x, seed=0):
     """Trajectory to x; all rows share the noise."""
-    if type(flow.solver) not in STOCHASTIC_SOLVERS.values():
+    if not isinstance(flow.solver, StochasticSolver):
         return flow.trajectory(x)
     generator = torch.Generator().manual_seed(seed)
     shape = (flow.n_steps, 1, x.shape[1])
@@ -132,14 +140,15 @@ def test_frame_is_orthonormal_descending_and_at_the_points(make_solver, points):
     assert (frame.exponents.diff() <= 0).all()
 
 
-@every_solver
+@pytest.mark.parametrize("make_solver", **cases(ODE_SOLVERS | REVERSALS))
 def test_gaussian_frame_is_the_principal_axes_with_the_closed_form_rates(make_solver, points):
     variances = np.array([4.0, 1.0, 0.2, 0.01])
     turn = ortho_group.rvs(D, random_state=0)
     flow = make_flow(make_solver, gaussian_denoiser(turn * variances @ turn.T), n_steps=40)
     frame = lyapunov_frame(flow, make_trajectory(flow, points))
-    # The posterior step is exact for Gaussian data; an ODE solver has its order's error.
-    atol = 1e-9 if flow.solver.contraction == 2 else {1: 0.1, 2: 3e-3, 4: 1e-5}[flow.solver.order]
+    # The posterior step is exact for Gaussian data; every other solver has its order's error.
+    exact = isinstance(flow.solver, ReverseDiffusion)
+    atol = 1e-9 if exact else {1: 0.1, 2: 3e-3, 4: 1e-5}[flow.solver.order]
     expected = np.broadcast_to(gaussian_rates(variances, S_MIN, S_MAX), (5, D))
     np.testing.assert_allclose(frame.exponents, expected, atol=atol)
     np.testing.assert_allclose(np.abs(turn.T @ frame.vectors.numpy())[0], np.eye(D), atol=1e-6)
@@ -147,12 +156,13 @@ def test_gaussian_frame_is_the_principal_axes_with_the_closed_form_rates(make_so
 
 @every_solver
 def test_direction_normal_to_the_data_has_rate_minus_one(make_solver, points):
-    """Data in one point: every direction is normal. (Euler's step has its order's error.)"""
+    """Data in one point: every direction is normal. (Euler's steps have their order's error.)"""
     flow = make_flow(make_solver, lambda y, s: 0 * y, n_steps=40)
     rates = lyapunov_frame(flow, make_trajectory(flow, points)).exponents
-    exact = not flow.solver.takes_velocity
+    exact = not isinstance(flow.solver, Euler | Heun | RungeKutta4 | EulerMaruyama)
     expected = -torch.ones(5, D, dtype=torch.float64)
-    torch.testing.assert_close(rates, expected, rtol=0, atol=1e-10 if exact else 0.06)
+    atol = 1e-10 if exact else 0.06 * flow.solver.contraction
+    torch.testing.assert_close(rates, expected, rtol=0, atol=atol)
 
 
 @every_solver
@@ -181,6 +191,35 @@ def test_frozen_noise_doubles_the_stretch_of_the_ode_for_gaussian_data(points):
         flow = make_flow(SOLVERS[name], denoise, n_steps=24)
         volumes.append(log_volume(flow, make_trajectory(flow, points)))
     torch.testing.assert_close(volumes[1], 2 * volumes[0], rtol=1e-5, atol=0)
+
+
+def test_euler_maruyama_exponents_converge_to_those_of_the_frozen_noise_sde(points):
+    """The error halves with the step, on every axis; `ReverseDiffusion` has none."""
+    variances = np.array([4.0, 1.0, 0.2, 0.01])
+    expected = torch.from_numpy(gaussian_rates(variances, S_MIN, S_MAX))
+    errors = []
+    for n_steps in (100, 200):
+        denoise = gaussian_denoiser(np.diag(variances))
+        flow = make_flow(SOLVERS["EulerMaruyama"], denoise, n_steps=n_steps)
+        frame = lyapunov_frame(flow, make_trajectory(flow, points[:1]))
+        errors.append((frame.exponents[0] - expected).abs().numpy())
+    np.testing.assert_allclose(errors[0] / errors[1], 2.0, rtol=0.05)
+    assert errors[1].max() < 0.02
+
+
+def test_corrector_contracts_gaussian_data_as_its_closed_form_says(points):
+    """Per step of length e at level s: ``exp(-e) + (1 - exp(-e)) c / (c + s^2)``."""
+    variances = torch.tensor([4.0, 1.0, 0.2, 0.01], dtype=torch.float64)
+    flow = make_flow(SOLVERS["PredictorCorrector"], gaussian_denoiser(variances.diag()))
+    solver, (n, e) = flow.solver, (flow.solver.n_corrections, flow.solver.step)
+    assert flow.n_steps == N_STEPS * (1 + n)
+    s = solver.schedule.ratio(flow.times[1 + n :: 1 + n])[:, None]
+    kept = math.exp(-e) + (1 - math.exp(-e)) * variances / (variances + s**2)
+    predicted = torch.from_numpy(gaussian_rates(variances, S_MIN, S_MAX))
+    predicted = 2 * math.log(S_MAX / S_MIN) * predicted
+    expected = (predicted + n * kept.log().sum(0)) / flow.elapsed
+    rates = lyapunov_frame(flow, make_trajectory(flow, points)).exponents
+    torch.testing.assert_close(rates, expected.expand(5, D), rtol=1e-9, atol=1e-9)
 
 
 @every_solver
