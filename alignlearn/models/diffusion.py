@@ -17,7 +17,7 @@ from alignlearn.checkpoint import Checkpoint, fingerprint
 from alignlearn.flow import Denoiser
 from alignlearn.models.base import GenerativeModel, check_noise_range
 from alignlearn.networks import GatedNetwork
-from alignlearn.training import HeldOutLoss, evaluation_interval, train_denoiser
+from alignlearn.training import DenoisingLoss, HeldOutLoss, evaluation_interval, train
 
 
 class PreconditionedDenoiser(nn.Module):
@@ -242,14 +242,12 @@ class Diffusion(GenerativeModel):
         while len(members) < at_most and 2 * budget > self.max_iter:
             kept, held = self._split(order, len(members))
             member = PreconditionedDenoiser(self._make_network(*x.shape, rng)).to(device)
-            history = train_denoiser(
+            history = train(
                 member,
-                x[kept],
+                DenoisingLoss(x[kept], noise_range, self.batch_size, generator),
                 HeldOutLoss(x[held], noise_range, generator),
                 max_iter=self.max_iter,
-                batch_size=self.batch_size,
                 learning_rate=self.learning_rate,
-                noise_range=noise_range,
                 n_iter_no_change=self.n_iter_no_change,
                 generator=generator,
                 on_evaluation=on_evaluation,
