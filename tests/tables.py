@@ -3,7 +3,7 @@
 Solvers are made from a schedule and models from nothing, so that no test shares state with another.
 """
 
-from alignlearn.models import Diffusion, GaussianModel, KernelDiffusion
+from alignlearn.models import Diffusion, FlowMatching, GaussianModel, KernelDiffusion
 from alignlearn.schedules import (
     Cosine,
     LinearVP,
@@ -51,12 +51,16 @@ MODELS = {
             | options
         )
     ),
+    "FlowMatching": lambda **options: FlowMatching(
+        **({"width": 16, "n_blocks": 1, "max_iter": 8, "random_state": 0} | options)
+    ),
 }
 # The same families with what they need to learn the law of a Gaussian sample in R^2 or R^3.
 LEARNED_MODELS = {
     "GaussianModel": MODELS["GaussianModel"],
     "KernelDiffusion": lambda: MODELS["KernelDiffusion"](s_min=0.25),
     "Diffusion": lambda: MODELS["Diffusion"](width=32, max_iter=600, s_min=0.05, window=(0.1, 1.0)),
+    "FlowMatching": lambda: MODELS["FlowMatching"](width=32, max_iter=600, s_min=0.05),
 }
 
 

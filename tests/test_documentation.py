@@ -13,7 +13,7 @@ import alignlearn
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 # How the rest is done, and not for users; a new module goes there or on the page docs/api.rst.
-INNER = {"checkpoint", "frames", "gaussian", "measurement", "neighbors"}
+INNER = {"checkpoint", "frames", "gaussian", "matching", "measurement", "neighbors"}
 MODULES = sorted(
     f"alignlearn.{path.stem}"
     for path in (ROOT / "alignlearn").glob("[!_]*")

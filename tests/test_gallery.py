@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from alignlearn import LyapunovManifold
-from alignlearn.models import diffusion
+from alignlearn.models import diffusion, trained
 
 plt = pytest.importorskip("matplotlib.pyplot")
 SCRIPTS = sorted(Path(__file__).resolve().parents[1].glob("examples/plot_*.py"))
@@ -21,7 +21,8 @@ def small(monkeypatch):
     monkeypatch.setattr(
         diffusion, "train", lambda *args, **kw: train(*args, **(kw | {"max_iter": 8}))
     )
-    monkeypatch.setattr(diffusion, "default_width", lambda n_samples, n_features: 16)
+    for module in (diffusion, trained):
+        monkeypatch.setattr(module, "default_width", lambda n_samples, n_features: 16)
     monkeypatch.setattr(
         LyapunovManifold, "_reader", lambda self: replace(reader(self), n_steps=2, n_paths=2)
     )
