@@ -134,8 +134,9 @@ class EntropicCoupling(Coupling):
                 u = 1 / (n * np.maximum(K @ v, tiny))
                 v = 1 / (m * np.maximum(u @ K, tiny))
             g = g + np.log(v)
-        f = -math.log(n) - logsumexp(log_k + g, axis=1)
-        return log_k + f[:, None] + g
+        log_p = log_k + g
+        log_p = log_p - log_p.max(axis=1, keepdims=True)  # f, but exact where it is huge
+        return log_p - (math.log(n) + logsumexp(log_p, axis=1, keepdims=True))
 
     def __call__(self, x_0: np.ndarray, x_1: np.ndarray, rng: np.random.Generator) -> Pairs:
         """A partner for every row of x_0."""

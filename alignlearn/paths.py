@@ -163,7 +163,7 @@ class LinearPath(Path):
         """``q / (1 + q)`` with ``q^2 + sigma^2 (1 + q)^2 = ratio^2``."""
         v = self.sigma**2
         excess = (ratio - self.sigma) * (ratio + self.sigma)
-        q = excess / (v + torch.sqrt(ratio**2 + v * excess))
+        q = excess / (v + torch.sqrt(v**2 + (1 + v) * excess))
         return q / (1 + q)
 
 

@@ -3,7 +3,13 @@
 Solvers are made from a schedule and models from nothing, so that no test shares state with another.
 """
 
+from alignlearn.couplings import (
+    EntropicCoupling,
+    IndependentCoupling,
+    OptimalTransportCoupling,
+)
 from alignlearn.models import Diffusion, FlowMatching, GaussianModel, KernelDiffusion
+from alignlearn.paths import LinearPath, SchroedingerBridgePath, TrigonometricPath
 from alignlearn.schedules import (
     Cosine,
     LinearVP,
@@ -20,6 +26,7 @@ from alignlearn.solvers import (
     ReverseDiffusion,
     RungeKutta4,
 )
+from alignlearn.sources import EightGaussians, StandardGaussian
 
 SCHEDULES = {
     "variance exploding": VarianceExploding(0.05, 20.0),
@@ -39,6 +46,22 @@ ODE_SOLVERS = {
 }
 STOCHASTIC_SOLVERS = {"ReverseDiffusion": ReverseDiffusion}
 SOLVERS = ODE_SOLVERS | STOCHASTIC_SOLVERS
+
+PATHS = {
+    "linear": LinearPath(),
+    "linear with noise": LinearPath(0.1),
+    "trigonometric": TrigonometricPath(),
+    "trigonometric with noise": TrigonometricPath(0.1),
+    "Schroedinger bridge": SchroedingerBridgePath(),
+    "narrow Schroedinger bridge": SchroedingerBridgePath(0.3),
+}
+COUPLINGS = {
+    "independent": IndependentCoupling(),
+    "optimal transport": OptimalTransportCoupling(),
+    "optimal transport in blocks": OptimalTransportCoupling(block_size=16),
+    "entropic": EntropicCoupling(),
+}
+SOURCES = {"standard Gaussian": StandardGaussian(), "eight Gaussians": EightGaussians()}
 
 # Small enough that a fit takes well under a second; Diffusion is all but untrained, and a mean of
 # networks as soon as there are two.
