@@ -17,7 +17,7 @@ from alignlearn.sources import Source, StandardGaussian
 
 # Share of the times drawn uniformly, for the way from the source; the others are log-uniform, for
 # the geometry, which is decided near the data.
-_UNIFORM_SHARE = 0.5
+_UNIFORM_SHARE = 0.25
 
 # No time is drawn nearer to the source: some velocities are unbounded there.
 _LAST_TIME = 1 - 1e-4
@@ -97,7 +97,7 @@ class Batch(NamedTuple):
 
 
 def draw_times(n: int, t_min: float, generator: torch.Generator) -> Tensor:
-    """Times (n, 1) in random order, float64: half of them uniform over the path, half log-uniform.
+    """Times (n, 1), float64, in random order: a quarter uniform, the others log-uniform.
 
     Parameters
     ----------

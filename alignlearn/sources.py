@@ -11,7 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from numbers import Real
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -76,10 +76,11 @@ class EightGaussians(Source):
     scale: float = math.sqrt(0.1)
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
+        for name in ("radius", "scale"):
+            value: Any = getattr(self, name)
             if not isinstance(value, Real):
                 raise TypeError(f"{name} must be a number, got {value!r}.")
-            if not 0 < value < math.inf:
+            if not 0 < float(value) < math.inf:
                 raise ValueError(f"{name} must be positive and finite, got {value}.")
 
     @property

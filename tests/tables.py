@@ -83,7 +83,9 @@ LEARNED_MODELS = {
     "GaussianModel": MODELS["GaussianModel"],
     "KernelDiffusion": lambda: MODELS["KernelDiffusion"](s_min=0.25),
     "Diffusion": lambda: MODELS["Diffusion"](width=32, max_iter=600, s_min=0.05, window=(0.1, 1.0)),
-    "FlowMatching": lambda: MODELS["FlowMatching"](width=32, max_iter=600, s_min=0.05),
+    "FlowMatching": lambda: MODELS["FlowMatching"](
+        width=32, max_iter=1000, n_iter_no_change=40, s_min=0.05
+    ),
 }
 
 

