@@ -8,6 +8,7 @@ import time
 import warnings
 from contextlib import suppress
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -135,6 +136,8 @@ def _describe(value) -> str:
         return f"{type(value).__qualname__} {_hash(*value.state_dict().values())}"
     if isinstance(value, np.random.RandomState):
         return f"RandomState {value.get_state()[2]} {_hash(value.get_state()[1])}"
+    if isinstance(value, FunctionType):
+        return f"{value.__module__}.{value.__qualname__}"
     return repr(value)
 
 

@@ -11,8 +11,7 @@ from joblib import Parallel, delayed
 from alignlearn._arrays import row_chunks, shared_threads
 from alignlearn.flow import Flow
 from alignlearn.models.base import GenerativeModel
-from alignlearn.schedules import VarianceExploding
-from alignlearn.solvers import ReverseDiffusion, Solver, StochasticSolver
+from alignlearn.solvers import Solver, StochasticSolver
 from alignlearn.tangent import ALL_COLUMNS, LyapunovFrame, lyapunov_frame
 
 
@@ -25,7 +24,7 @@ class FrameReader:
     model : GenerativeModel
         Fitted.
     solver : Solver or None
-        Process whose vectors are taken; None is reverse diffusion with frozen noise.
+        Process whose vectors are taken; None is the model's `default_solver`.
     n_steps : int
         Steps over a window.
     n_paths : int or None
@@ -62,14 +61,13 @@ class FrameReader:
 
     def flow(self, window: tuple[float, float]) -> Flow:
         """The generating process over a window of noise levels."""
-        solver = self.solver
-        if solver is None:
-            solver = ReverseDiffusion(VarianceExploding(*self.model.noise_range_))
+        solver = self.model.default_solver() if self.solver is None else self.solver
         return self.model.flow(solver=solver, n_steps=self.n_steps, window=window)
 
     def _read_chunk(self, x: torch.Tensor, n_columns: int, window) -> LyapunovFrame:
         flow = self.flow(window)
         generator = torch.Generator().manual_seed(self.path_seed)
+        x = x * self.model._schedule_of(flow.solver).alpha(flow.times[-1]).to(x)
         with torch.no_grad():
             if isinstance(flow.solver, StochasticSolver):
                 trajectories = [

@@ -78,8 +78,9 @@ class LyapunovManifold(
     n_oversamples, n_iter : int, default=10, 1
         Extra columns and pull-back passes of the randomized SVD, used when D > 128.
     solver : Solver, optional
-        Process whose vectors are taken. Default reverse diffusion with frozen noise; pass
-        ``ExponentialMidpoint(schedule)`` for the probability-flow ODE.
+        Process whose vectors are taken. Default the model's `default_solver`: reverse diffusion
+        with frozen noise, for `FlowMatching` the ODE. Pass ``ExponentialMidpoint(schedule)`` for
+        the probability-flow ODE.
     n_steps : int, default=6
         Steps over the window.
     n_paths : int, optional

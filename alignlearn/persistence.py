@@ -7,17 +7,18 @@ from typing import Any
 from sklearn.base import BaseEstimator
 from torch import nn
 
-from alignlearn import _files, networks, schedules, solvers
+from alignlearn import _files, couplings, networks, paths, schedules, solvers, sources
 from alignlearn._arrays import Scaling, resolve_device
 from alignlearn.dimension import DimensionEstimate
 from alignlearn.embedding import Chart, LazyChart
 from alignlearn.gaussian import Gaussian
 from alignlearn.manifold import LyapunovManifold
-from alignlearn.models import Diffusion, GaussianModel, KernelDiffusion
+from alignlearn.models import Diffusion, FlowMatching, GaussianModel, KernelDiffusion
 from alignlearn.models.diffusion import MeanDenoiser, PreconditionedDenoiser, SpanDenoiser
+from alignlearn.models.flow_matching import SpanVelocity, VelocityNetwork
 from alignlearn.training import TrainingHistory
 
-ESTIMATORS = (Diffusion, GaussianModel, KernelDiffusion, LyapunovManifold)
+ESTIMATORS = (Diffusion, FlowMatching, GaussianModel, KernelDiffusion, LyapunovManifold)
 
 # What a file can hold: nothing else is ever built from one. A new class is one entry.
 CLASSES = {
@@ -33,6 +34,17 @@ CLASSES = {
         MeanDenoiser,
         PreconditionedDenoiser,
         SpanDenoiser,
+        SpanVelocity,
+        VelocityNetwork,
+        couplings.EntropicCoupling,
+        couplings.IndependentCoupling,
+        couplings.OptimalTransportCoupling,
+        paths.LinearPath,
+        paths.PathSchedule,
+        paths.SchroedingerBridgePath,
+        paths.TrigonometricPath,
+        sources.EightGaussians,
+        sources.StandardGaussian,
         networks.GatedBlock,
         networks.GatedNetwork,
         nn.Linear,

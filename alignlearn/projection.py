@@ -29,7 +29,9 @@ class RidgeProjection:
     manifold under noise: Genovese et al. 2014). Noise of standard deviation sigma and score at
     scale s leave ``Den - x = -s^2 / (s^2 + sigma^2) n`` of a normal displacement n, so that steps
     of ``1 + sigma^2 / s^2`` times the normal part of it are Newton's. The scale is sigma,
-    and larger for points farther off.
+    and larger for points farther off. The steps of a model without a
+    score, such as flow matching with coupled pairs, are rough: sigma is 0 there, so that points
+    move little.
 
     Parameters
     ----------
@@ -47,7 +49,8 @@ class RidgeProjection:
         self.frames = replace(frames, solver=solver, n_steps=1)
         self.dimension = dimension
         unit = np.exp(self.model.scaling_.log_unit)
-        self.noise = 0.0 if np.isnan(noise_level) else float(noise_level / unit)
+        unknown = np.isnan(noise_level) or not self.model.has_score
+        self.noise = 0.0 if unknown else float(noise_level / unit)
 
     def __call__(self, X: np.ndarray) -> np.ndarray:
         """Points (n, D) on the ridge, in the units of X (n, D)."""

@@ -82,9 +82,16 @@ def denoising_score(
     TypeError
         If the estimator is of another kind.
     ValueError
-        If X or `noise_range` is not usable.
+        If X or `noise_range` is not usable, or the model has no score, as `FlowMatching` with
+        coupled pairs.
     """
     model, X = _model_of(estimator, X)
+    if not model.has_score:
+        raise ValueError(
+            "denoising_score asks for a model that removes independent Gaussian noise, got "
+            f"{type(model).__name__} with coupled pairs or another source: compare such models by "
+            "log_likelihood_score or alignment_score."
+        )
     x, denoise = model.encode(X), model.denoiser()
     noise_range = model.noise_range_ if noise_range is None else noise_range
     check_noise_range(*noise_range)

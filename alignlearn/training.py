@@ -1,4 +1,4 @@
-"""The one optimisation loop: denoising score matching with EMA and held-out selection."""
+"""The one optimisation loop, with EMA and held-out selection; the loss of denoising."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ class TrainingHistory:
     steps : list of int
         Optimisation steps at which the losses below were taken.
     train_loss, held_out_loss : list of float
-        Weighted denoising loss, 1 for the best denoiser of isotropic Gaussian data; the first is a
-        mean over the steps since the last entry, the second uses fixed noise and EMA weights.
+        What the model minimises, such as the weighted denoising loss, 1 for the best denoiser of
+        isotropic Gaussian data; the first is a mean over the steps since the last entry, the second
+        uses fixed draws and EMA weights.
     best_step : int
         Step whose EMA weights were kept.
     best_loss : float
@@ -72,6 +73,41 @@ def denoising_loss(denoise: Callable[[Tensor, Tensor], Tensor], x: Tensor, s: Te
     return ((1 + s * s) / (s * s) * error * error).mean()
 
 
+class DenoisingLoss:
+    """Denoising loss of a batch drawn anew at every call.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n, D)
+        Training rows, drawn with replacement.
+    noise_range : (s_min, s_max)
+        See `draw_noise_levels`.
+    batch_size : int
+        Rows of a batch.
+    generator : torch.Generator
+        On the device of x.
+    """
+
+    def __init__(
+        self,
+        x: Tensor,
+        noise_range: tuple[float, float],
+        batch_size: int,
+        generator: torch.Generator,
+    ) -> None:
+        self.x, self.noise_range, self.batch_size = x, noise_range, batch_size
+        self.generator = generator
+
+    def __call__(self, denoise: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """Loss of a denoiser, to be differentiated."""
+        options = {"generator": self.generator, "device": self.x.device}
+        rows = torch.randint(len(self.x), (self.batch_size,), **options)  # type: ignore[call-overload]
+        x_0 = self.x[rows]
+        z = torch.randn(x_0.shape, dtype=x_0.dtype, **options)  # type: ignore[call-overload]
+        s = draw_noise_levels(self.batch_size, self.noise_range, self.generator)
+        return denoising_loss(denoise, x_0, s, z)
+
+
 class HeldOutLoss:
     """Denoising loss of held-out rows, noise drawn once: comparable between steps and models.
 
@@ -116,7 +152,7 @@ class TrainingState:
 
     Attributes
     ----------
-    denoiser, average : nn.Module
+    module, average : nn.Module
         Weights in training and their exponential moving average.
     optimizer : torch.optim.Optimizer
         With its moments.
@@ -130,7 +166,7 @@ class TrainingState:
         Evaluations without improvement.
     """
 
-    denoiser: nn.Module
+    module: nn.Module
     average: nn.Module
     optimizer: torch.optim.Optimizer
     generator: torch.Generator
@@ -140,15 +176,15 @@ class TrainingState:
 
     @classmethod
     def start(
-        cls, denoiser: nn.Module, learning_rate: float, generator: torch.Generator
+        cls, module: nn.Module, learning_rate: float, generator: torch.Generator
     ) -> TrainingState:
         """State before the first step."""
-        parameters = [p for p in denoiser.parameters() if p.requires_grad]
+        parameters = [p for p in module.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(
             parameters, lr=learning_rate, betas=(0.9, 0.999), weight_decay=0.01, fused=True
         )
-        average = copy.deepcopy(denoiser)
-        return cls(denoiser, average, optimizer, generator, copy.deepcopy(average.state_dict()))
+        average = copy.deepcopy(module)
+        return cls(module, average, optimizer, generator, copy.deepcopy(average.state_dict()))
 
     @property
     def step(self) -> int:
@@ -175,7 +211,7 @@ class TrainingState:
             "generator": self.generator.get_state(),
         }
         if not finished:
-            saved["denoiser"] = dict(self.denoiser.state_dict())
+            saved["denoiser"] = dict(self.module.state_dict())  # its name in files of 0.1
             saved["average"] = dict(self.average.state_dict())
             saved["optimizer"] = self.optimizer.state_dict()
         return saved
@@ -185,48 +221,43 @@ class TrainingState:
         self.best, self.since_best = saved["best"], saved["since_best"]
         self.history = TrainingHistory(**saved["history"])
         self.generator.set_state(saved["generator"])
-        for name in ("denoiser", "average", "optimizer"):
+        parts = {"denoiser": self.module, "average": self.average, "optimizer": self.optimizer}
+        for name, part in parts.items():
             if name in saved:
-                getattr(self, name).load_state_dict(saved[name])
+                part.load_state_dict(saved[name])
 
 
 @torch.enable_grad()
-def train_denoiser(
-    denoiser: nn.Module,
-    x: Tensor,
-    held_out: HeldOutLoss,
+def train(
+    module: nn.Module,
+    loss: Callable[[nn.Module], Tensor],
+    held_out: Callable[[nn.Module], float],
     *,
     max_iter: int,
-    batch_size: int,
     learning_rate: float,
-    noise_range: tuple[float, float],
     n_iter_no_change: int,
     generator: torch.Generator,
     on_evaluation: Callable[[TrainingHistory, dict], bool] = lambda history, best: False,
     checkpoint: Checkpoint | None = None,
 ) -> TrainingHistory:
-    """Train a denoiser in place; it ends with the EMA weights of the lowest held-out loss.
+    """Train a module in place; it ends with the EMA weights of the lowest held-out loss.
 
     Parameters
     ----------
-    denoiser : nn.Module
-        ``(y, s) -> E[x | y]``.
-    x : Tensor of shape (n, D)
-        Training rows.
-    held_out : HeldOutLoss
-        Selects among evaluations.
+    module : nn.Module
+        In float32.
+    loss : callable
+        Of the module, on a batch that it draws from `generator` and nothing else.
+    held_out : callable
+        Of the module, the same for the same weights; selects among evaluations.
     max_iter : int
         Optimisation steps.
-    batch_size : int
-        Rows of a step, drawn with replacement.
     learning_rate : float
         Peak of the one-cycle schedule.
-    noise_range : (s_min, s_max)
-        Log-uniform range of noise levels.
     n_iter_no_change : int
         Evaluations without improvement after which training stops.
     generator : torch.Generator
-        On the device of x.
+        On the device of the module; its state is kept in checkpoints.
     on_evaluation : callable, optional
         Called after each evaluation with the weights that would be kept now; True stops.
     checkpoint : Checkpoint, optional
@@ -246,33 +277,28 @@ def train_denoiser(
     ConvergenceWarning
         On KeyboardInterrupt, which ends training and keeps the best weights so far.
     """
-    state = TrainingState.start(denoiser, learning_rate, generator)
+    state = TrainingState.start(module, learning_rate, generator)
     if checkpoint is not None:
         checkpoint.restore(state)
     parameters, average_parameters = (
-        [p for p in module.parameters() if p.requires_grad] for module in (denoiser, state.average)
+        [p for p in weights.parameters() if p.requires_grad] for weights in (module, state.average)
     )
     optimizer, history = state.optimizer, state.history
     decay = 0.5 ** (1 / max(1.0, 0.04 * max_iter))
     every = evaluation_interval(max_iter)
-    running = torch.zeros((), device=x.device, dtype=x.dtype)
-    options = {"generator": generator, "device": x.device}
+    running = torch.zeros((), device=generator.device, dtype=torch.float32)
     try:
         for step in range(state.step + 1, max_iter + 1):
             if history.stopped or state.since_best >= n_iter_no_change:
                 break
-            rows = torch.randint(len(x), (batch_size,), **options)  # type: ignore[call-overload]
-            x_0 = x[rows]
-            z = torch.randn(x_0.shape, dtype=x.dtype, **options)  # type: ignore[call-overload]
-            s = draw_noise_levels(batch_size, noise_range, generator)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate * one_cycle(step / max_iter)
             optimizer.zero_grad()
-            loss = denoising_loss(denoiser, x_0, s, z)
-            loss.backward()
+            batch_loss = loss(module)
+            batch_loss.backward()
             optimizer.step()
             with torch.no_grad():
-                running += loss
+                running += batch_loss
                 weight = 1 - min(decay, step / (step + 9))
                 torch._foreach_lerp_(average_parameters, parameters, weight)
             if step % every and step != max_iter:
@@ -280,7 +306,7 @@ def train_denoiser(
             loss_now = held_out(state.average)
             if not math.isfinite(loss_now):
                 raise FloatingPointError(
-                    f"the denoising loss is not finite after {step} steps: lower learning_rate "
+                    f"the training loss is not finite after {step} steps: lower learning_rate "
                     f"(now {learning_rate:g}) or look for extreme outliers in X."
                 )
             state.evaluated(step, float(running) / (step - state.step), loss_now)
@@ -298,5 +324,5 @@ def train_denoiser(
             ConvergenceWarning,
             stacklevel=2,
         )
-    denoiser.load_state_dict(state.best)
+    module.load_state_dict(state.best)
     return history

@@ -3,7 +3,13 @@
 Solvers are made from a schedule and models from nothing, so that no test shares state with another.
 """
 
-from alignlearn.models import Diffusion, GaussianModel, KernelDiffusion
+from alignlearn.couplings import (
+    EntropicCoupling,
+    IndependentCoupling,
+    OptimalTransportCoupling,
+)
+from alignlearn.models import Diffusion, FlowMatching, GaussianModel, KernelDiffusion
+from alignlearn.paths import LinearPath, SchroedingerBridgePath, TrigonometricPath
 from alignlearn.schedules import (
     Cosine,
     LinearVP,
@@ -22,6 +28,7 @@ from alignlearn.solvers import (
     ReverseDiffusion,
     RungeKutta4,
 )
+from alignlearn.sources import EightGaussians, StandardGaussian
 
 SCHEDULES = {
     "variance exploding": VarianceExploding(0.05, 20.0),
@@ -46,6 +53,22 @@ STOCHASTIC_SOLVERS = REVERSALS | {
 }
 SOLVERS = ODE_SOLVERS | STOCHASTIC_SOLVERS
 
+PATHS = {
+    "linear": LinearPath(),
+    "linear with noise": LinearPath(0.1),
+    "trigonometric": TrigonometricPath(),
+    "trigonometric with noise": TrigonometricPath(0.1),
+    "Schroedinger bridge": SchroedingerBridgePath(),
+    "narrow Schroedinger bridge": SchroedingerBridgePath(0.3),
+}
+COUPLINGS = {
+    "independent": IndependentCoupling(),
+    "optimal transport": OptimalTransportCoupling(),
+    "optimal transport in blocks": OptimalTransportCoupling(block_size=16),
+    "entropic": EntropicCoupling(),
+}
+SOURCES = {"standard Gaussian": StandardGaussian(), "eight Gaussians": EightGaussians()}
+
 # Small enough that a fit takes well under a second; Diffusion is all but untrained, and a mean of
 # networks as soon as there are two.
 MODELS = {
@@ -57,12 +80,18 @@ MODELS = {
             | options
         )
     ),
+    "FlowMatching": lambda **options: FlowMatching(
+        **({"width": 16, "n_blocks": 1, "max_iter": 8, "random_state": 0} | options)
+    ),
 }
 # The same families with what they need to learn the law of a Gaussian sample in R^2 or R^3.
 LEARNED_MODELS = {
     "GaussianModel": MODELS["GaussianModel"],
     "KernelDiffusion": lambda: MODELS["KernelDiffusion"](s_min=0.25),
     "Diffusion": lambda: MODELS["Diffusion"](width=32, max_iter=600, s_min=0.05, window=(0.1, 1.0)),
+    "FlowMatching": lambda: MODELS["FlowMatching"](
+        width=32, max_iter=1000, n_iter_no_change=40, s_min=0.05
+    ),
 }
 
 

@@ -13,7 +13,15 @@ import alignlearn
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 # How the rest is done, and not for users; a new module goes there or on the page docs/api.rst.
-INNER = {"checkpoint", "frames", "gaussian", "measurement", "neighbors", "tangent_graph"}
+INNER = {
+    "checkpoint",
+    "frames",
+    "gaussian",
+    "matching",
+    "measurement",
+    "neighbors",
+    "tangent_graph",
+}
 MODULES = sorted(
     f"alignlearn.{path.stem}"
     for path in (ROOT / "alignlearn").glob("[!_]*")

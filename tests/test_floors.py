@@ -11,7 +11,7 @@ import alignlearn
 
 ROOT = Path(alignlearn.__file__).parent
 FLOORS = [
-    ["schedules", "solvers", "dimension", "metrics"],
+    ["schedules", "solvers", "dimension", "metrics", "paths", "couplings", "sources"],
     ["flow"],
     ["tangent", "networks", "gaussian", "curves"],
     [
@@ -21,6 +21,7 @@ FLOORS = [
         "datasets",
         "embedding",
         "frames",
+        "matching",
         "measurement",
         "neighbors",
         "projection",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from alignlearn import LyapunovManifold
-from alignlearn.models import diffusion
+from alignlearn.models import diffusion, trained
 
 plt = pytest.importorskip("matplotlib.pyplot")
 SCRIPTS = sorted(Path(__file__).resolve().parents[1].glob("examples/plot_*.py"))
@@ -17,11 +17,12 @@ SCRIPTS = sorted(Path(__file__).resolve().parents[1].glob("examples/plot_*.py"))
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Narrow networks, eight steps, a pair of paths of two steps: the scripts end in seconds."""
-    train, reader = diffusion.train_denoiser, LyapunovManifold._reader
+    train, reader = diffusion.train, LyapunovManifold._reader
     monkeypatch.setattr(
-        diffusion, "train_denoiser", lambda *args, **kw: train(*args, **(kw | {"max_iter": 8}))
+        diffusion, "train", lambda *args, **kw: train(*args, **(kw | {"max_iter": 8}))
     )
-    monkeypatch.setattr(diffusion, "default_width", lambda n_samples, n_features: 16)
+    for module in (diffusion, trained):
+        monkeypatch.setattr(module, "default_width", lambda n_samples, n_features: 16)
     monkeypatch.setattr(
         LyapunovManifold, "_reader", lambda self: replace(reader(self), n_steps=2, n_paths=2)
     )

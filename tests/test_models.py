@@ -12,6 +12,7 @@ from sklearn.base import clone
 from tables import LEARNED_MODELS, MODELS, SOLVERS, cases
 
 from alignlearn.models import GaussianModel
+from alignlearn.schedules import VarianceExploding
 from alignlearn.solvers import ExponentialMidpoint, ReverseDiffusion
 from alignlearn.tangent import lyapunov_frame
 
@@ -48,7 +49,7 @@ def fitted(request):
 def test_model_recovers_the_gaussian_exponents(learned, make_solver):
     model, X = learned
     window = (model.noise_range_[0] * 1.5, 3.0)
-    schedule = model.flow().solver.schedule
+    schedule = VarianceExploding(*model.noise_range_)
     flow = model.flow(solver=make_solver(schedule), n_steps=24, window=window)
     x = model.encode(X[:40])
     shape = (flow.n_steps, 1, 3)
@@ -68,7 +69,9 @@ def test_sample_has_the_mean_and_covariance_of_the_data(learned):
     sample = model.sample(1500, random_state=0)
     smoothing = (model.noise_range_[0] * np.exp(model.scaling_.log_unit)) ** 2
     np.testing.assert_allclose(sample.mean(0), X.mean(0), atol=0.15)
-    np.testing.assert_allclose(np.cov(sample.T), np.cov(X.T), atol=0.25 + smoothing)
+    # Flow matching learns the large scales too, and starts from no Gaussian fit of the data.
+    atol = 0.4 if type(model).__name__ == "FlowMatching" else 0.25
+    np.testing.assert_allclose(np.cov(sample.T), np.cov(X.T), atol=atol + smoothing)
 
 
 def test_score_is_the_log_density_of_the_smoothed_data(learned):

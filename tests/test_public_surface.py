@@ -19,6 +19,7 @@ INTERNAL = {
     "checkpoint",
     "frames",
     "gaussian",
+    "matching",
     "measurement",
     "neighbors",
     "tangent_graph",

@@ -2,7 +2,8 @@
 
 from alignlearn.models.base import GenerativeModel
 from alignlearn.models.diffusion import Diffusion
+from alignlearn.models.flow_matching import FlowMatching
 from alignlearn.models.gaussian import GaussianModel
 from alignlearn.models.kernel import KernelDiffusion
 
-__all__ = ["Diffusion", "GaussianModel", "GenerativeModel", "KernelDiffusion"]
+__all__ = ["Diffusion", "FlowMatching", "GaussianModel", "GenerativeModel", "KernelDiffusion"]

@@ -18,8 +18,8 @@ from alignlearn._callbacks import CallbackSupportMixin
 from alignlearn._plain import Encoder, decode
 from alignlearn.flow import Denoiser, Flow, Trajectory, denoiser_field
 from alignlearn.gaussian import Gaussian
-from alignlearn.schedules import VarianceExploding
-from alignlearn.solvers import ExponentialMidpoint, Solver
+from alignlearn.schedules import Schedule, VarianceExploding
+from alignlearn.solvers import ExponentialMidpoint, ReverseDiffusion, Solver
 from alignlearn.tangent import ALL_COLUMNS, divergence, log_volume, random_frame
 
 
@@ -88,6 +88,20 @@ class GenerativeModel(CallbackSupportMixin, DensityMixin, BaseEstimator, metacla
     def denoiser(self) -> Denoiser:
         """Callable ``(y, s) -> E[x_0 | x_0 + s z = y]`` on rows of scaled coordinates."""
 
+    @property
+    def has_score(self) -> bool:
+        """Whether ``(Den(y, s) - y) / s^2`` is the score of the data smoothed by Gaussian noise."""
+        return True
+
+    def default_solver(self) -> Solver:
+        """Process whose Lyapunov vectors are taken by default: reverse diffusion."""
+        check_is_fitted(self)
+        return ReverseDiffusion(VarianceExploding(*self.noise_range_))
+
+    def _schedule_of(self, solver: Solver) -> Schedule:
+        """Of the coordinates in which `flow` steps with this solver."""
+        return getattr(solver, "schedule", VarianceExploding(*self.noise_range_))
+
     def _bytes_per_column(self) -> int:
         """Memory that one row and one tangent column need in a forward pass."""
         return 64 * self.n_features_in_
@@ -146,9 +160,9 @@ class GenerativeModel(CallbackSupportMixin, DensityMixin, BaseEstimator, metacla
         """
         check_is_fitted(self)
         s_min, s_max = self.noise_range_ if window is None else window
-        schedule = VarianceExploding(*self.noise_range_)
-        solver = ExponentialMidpoint(schedule) if solver is None else solver
-        schedule = getattr(solver, "schedule", schedule)
+        if solver is None:
+            solver = ExponentialMidpoint(VarianceExploding(*self.noise_range_))
+        schedule = self._schedule_of(solver)
         return Flow.from_denoiser(
             self.denoiser(), schedule, solver, n_steps=n_steps, s_max=s_max, s_min=s_min
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from numbers import Integral, Real
 
 import numpy as np
@@ -15,9 +14,9 @@ from alignlearn._arrays import make_generator, resolve_device
 from alignlearn._callbacks import with_callbacks
 from alignlearn.checkpoint import Checkpoint, fingerprint
 from alignlearn.flow import Denoiser
-from alignlearn.models.base import GenerativeModel, check_noise_range
-from alignlearn.networks import GatedNetwork
-from alignlearn.training import HeldOutLoss, evaluation_interval, train_denoiser
+from alignlearn.models.base import check_noise_range
+from alignlearn.models.trained import SMALL_WIDTH, TrainedModel, default_width
+from alignlearn.training import DenoisingLoss, HeldOutLoss, evaluation_interval, train
 
 
 class PreconditionedDenoiser(nn.Module):
@@ -67,7 +66,7 @@ class SpanDenoiser(nn.Module):
         return self.denoiser(y @ self.basis, s) @ self.basis.T
 
 
-class Diffusion(GenerativeModel):
+class Diffusion(TrainedModel):
     """Diffusion model of vectors: denoising score matching with gated residual networks.
 
     A few networks are trained, each without another part of the rows, on which the denoising loss
@@ -242,14 +241,12 @@ class Diffusion(GenerativeModel):
         while len(members) < at_most and 2 * budget > self.max_iter:
             kept, held = self._split(order, len(members))
             member = PreconditionedDenoiser(self._make_network(*x.shape, rng)).to(device)
-            history = train_denoiser(
+            history = train(
                 member,
-                x[kept],
+                DenoisingLoss(x[kept], noise_range, self.batch_size, generator),
                 HeldOutLoss(x[held], noise_range, generator),
                 max_iter=self.max_iter,
-                batch_size=self.batch_size,
                 learning_rate=self.learning_rate,
-                noise_range=noise_range,
                 n_iter_no_change=self.n_iter_no_change,
                 generator=generator,
                 on_evaluation=on_evaluation,
@@ -278,75 +275,20 @@ class Diffusion(GenerativeModel):
             "window_": tuple(self.window),  # last: with it the model is fitted
         }
 
-    def _span_basis(self, x: Tensor) -> Tensor | None:
-        """Orthonormal basis (D, r) of the linear span of the rows, None if that is everything."""
-        rank = self.scaling_.rank
-        if rank == x.shape[1] or self.network is not None:
-            return None
-        if rank <= self.gaussian_.basis.shape[1]:
-            return self.gaussian_.basis[:, :rank].contiguous()
-        return torch.linalg.svd(x.double(), full_matrices=False).Vh[:rank].T.to(x)
-
-    def _split(self, order: Tensor, i: int) -> tuple[Tensor, Tensor]:
-        """Rows to train on and rows held out by network i: fold after fold of a random order."""
-        n_held = round(self.validation_fraction * len(order))
-        if n_held < 2:  # fewer rows select nothing: train and select on all of them
-            return order, order
-        order = order.roll(-i * n_held)
-        return order[n_held:], order[:n_held]
-
     def denoiser(self) -> Denoiser:
         """The trained denoiser."""
         return self.denoiser_
 
-    def _make_network(self, n_samples: int, n_features: int, rng) -> nn.Module:
-        if self.network is not None:
-            return copy.deepcopy(self.network)
-        width = default_width(n_samples, n_features) if self.width is None else self.width
-        generator = make_generator(rng)
-        return GatedNetwork(n_features, width=width, n_blocks=self.n_blocks, generator=generator)
-
-    def _bytes_per_column(self) -> int:
-        n_hidden = max((p.shape[0] for p in self.denoiser_.parameters()), default=1)
-        return 32 * (self.n_features_in_ + n_hidden) * len(self.histories_)
-
     def _check_params(self) -> None:
-        for name in ("n_blocks", "max_iter", "batch_size", "n_iter_no_change"):
-            check_scalar(getattr(self, name), name, Integral, min_val=1)
-        for name in ("width", "n_estimators"):
-            if getattr(self, name) is not None:
-                check_scalar(getattr(self, name), name, Integral, min_val=1)
-        for name in ("learning_rate", "s_min", "s_max"):
+        self._check_training_params()
+        if self.n_estimators is not None:
+            check_scalar(self.n_estimators, "n_estimators", Integral, min_val=1)
+        for name in ("s_min", "s_max"):
             value = getattr(self, name)
             if value is not None or name != "s_max":
                 check_scalar(value, name, Real, min_val=0, include_boundaries="neither")
-        check_scalar(
-            self.validation_fraction,
-            "validation_fraction",
-            Real,
-            min_val=0,
-            max_val=1,
-            include_boundaries="left",
-        )
-        if not isinstance(self.checkpoint, str | os.PathLike | None):
-            raise ValueError(f"checkpoint must be a folder or None, got {self.checkpoint!r}.")
-        for name in ("learning_rate", "validation_fraction"):
-            if not np.isfinite(getattr(self, name)):  # NaN is within all bounds
-                raise ValueError(f"{name} must be finite, got {getattr(self, name)}.")
-        if self.network is not None and not isinstance(self.network, nn.Module):
-            raise ValueError(
-                f"network must be a torch.nn.Module or None, got {type(self.network).__name__}."
-            )
         check_noise_range(self.s_min, 5.0 if self.s_max is None else self.s_max, self.window)
 
 
 # Networks at most: their number is the price of a frame.
 MAX_NETWORKS = 4
-
-# Width of the default network where few or low-dimensional data make it small.
-SMALL_WIDTH = 64
-
-
-def default_width(n_samples: int, n_features: int) -> int:
-    """Width of the default network: what n rows can teach, and D asks for."""
-    return SMALL_WIDTH if n_samples * n_features < 20_000 else 128
