@@ -180,14 +180,18 @@ class GenerativeModel(CallbackSupportMixin, DensityMixin, BaseEstimator, metacla
         if random_state is None:
             random_state = getattr(self, "random_state", None)
         flow, denoise = self.flow(n_steps=n_steps), self.denoiser()
-        s_min, s_max = self.noise_range_
-        z = self.gaussian_.sample(n_samples, s_max, make_generator(random_state))
+        s_min = self.noise_range_[0]
+        z = self._draw_source(n_samples, make_generator(random_state))
         rows = []
         with torch.no_grad():
             for chunk in row_chunks(n_samples, self._bytes_per_column()):
                 y = flow.push(z[chunk])
                 rows.append(self.decode(denoise(y, torch.tensor(s_min, dtype=torch.float64))))
         return np.concatenate(rows)
+
+    def _draw_source(self, n_samples: int, generator: torch.Generator) -> Tensor:
+        """Points (n_samples, D) at the noise end of `flow`, in variance-exploding coordinates."""
+        return self.gaussian_.sample(n_samples, self.noise_range_[1], generator)
 
     def score_samples(self, X) -> np.ndarray:
         """Log density of the data smoothed at the smallest noise level, in the user's units.
