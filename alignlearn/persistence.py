@@ -9,15 +9,18 @@ from torch import nn
 
 from alignlearn import _files, networks, schedules, solvers
 from alignlearn._arrays import Scaling, resolve_device
+from alignlearn.boundary import KernelBoundary
 from alignlearn.dimension import DimensionEstimate
 from alignlearn.embedding import Chart
 from alignlearn.gaussian import Gaussian
 from alignlearn.manifold import LazyChart, LyapunovManifold
+from alignlearn.margins import MarginReport
 from alignlearn.models import Diffusion, GaussianModel, KernelDiffusion
 from alignlearn.models.diffusion import MeanDenoiser, PreconditionedDenoiser, SpanDenoiser
+from alignlearn.support import ManifoldSupport
 from alignlearn.training import TrainingHistory
 
-ESTIMATORS = (Diffusion, GaussianModel, KernelDiffusion, LyapunovManifold)
+ESTIMATORS = (Diffusion, GaussianModel, KernelDiffusion, LyapunovManifold, ManifoldSupport)
 
 # What a file can hold: nothing else is ever built from one. A new class is one entry.
 CLASSES = {
@@ -27,7 +30,9 @@ CLASSES = {
         Chart,
         DimensionEstimate,
         Gaussian,
+        KernelBoundary,
         LazyChart,
+        MarginReport,
         Scaling,
         TrainingHistory,
         MeanDenoiser,
@@ -63,7 +68,8 @@ def save(estimator: BaseEstimator, path) -> None:
     Parameters
     ----------
     estimator : BaseEstimator
-        A `LyapunovManifold` or a model of `alignlearn.models`, with the models nested in it.
+        A `LyapunovManifold`, a `ManifoldSupport` or a model of `alignlearn.models`, with the
+        estimators nested in it.
     path : str or os.PathLike
         File to write; one that exists is replaced.
 
