@@ -198,10 +198,11 @@ def test_copy_gives_the_same_answers_and_the_same_report(way, support, tmp_path)
 
 
 def test_moves_along_keep_the_margin_better_than_moves_of_the_same_length_across(support):
-    report = support.margin_report_
+    s = ManifoldSupport(support.manifold_, move_length=0.2, random_state=0).fit(X)
+    report = s.margin_report_
     lost = {k: (report.margins["data"] - report.margins[k]).mean() for k in ("aligned", "normal")}
     assert lost["normal"] > 2 * max(lost["aligned"], 0)  # a straight move leaves a circle too
-    assert report.inside["normal"] < 0.05 < 0.5 < report.inside["aligned"]
+    assert report.inside["aligned"] > 3 * report.inside["normal"]
 
 
 def test_generator_that_draws_from_the_data_keeps_the_margin(support, monkeypatch):
