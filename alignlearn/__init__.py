@@ -4,5 +4,6 @@ __version__ = "0.1.0"
 
 from alignlearn.manifold import LyapunovManifold
 from alignlearn.persistence import load, save
+from alignlearn.support import ManifoldSupport
 
-__all__ = ["LyapunovManifold", "__version__", "load", "save"]
+__all__ = ["LyapunovManifold", "ManifoldSupport", "__version__", "load", "save"]

@@ -222,13 +222,19 @@ class LyapunovManifold(
         model.set_params(**{k: v for k, v in seeds.items() if k in own and own[k] is None})
         context.call_on_fit_task_begin(estimator=self)
         with context.subcontext(task_name="model").propagate_callback_context(model):
-            self.model_ = model.fit(X, y)
+            model.fit(X, y)
+        self._read_model(model, X, rng)
+        context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes=dict)
+        return self
+
+    def _read_model(self, model: GenerativeModel, X: np.ndarray, rng) -> LyapunovManifold:
+        """Measure a fitted model at rows of X."""
+        self.n_features_in_, self.model_ = X.shape[1], model
         self._path_seed = int(rng.randint(np.iinfo(np.int32).max))
         n_reference = min(self.n_reference, len(X))
         self.reference_indices_ = np.sort(rng.permutation(len(X))[:n_reference])
         self._measure(X)
         self._lazy_chart = LazyChart(np.array(X))
-        context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes=dict)
         return self
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -272,7 +278,7 @@ class LyapunovManifold(
         self.dimension_ = found.estimate.dimension
         problem = unclear(found, self.model_)
         if problem is not None:
-            warnings.warn(problem, ConvergenceWarning, stacklevel=4)
+            warnings.warn(problem, ConvergenceWarning, stacklevel=5)
 
     def _reader(self) -> FrameReader:
         return FrameReader(

@@ -9,16 +9,26 @@ from torch import nn
 
 from alignlearn import _files, couplings, networks, paths, schedules, solvers, sources
 from alignlearn._arrays import Scaling, resolve_device
+from alignlearn.boundary import KernelBoundary
 from alignlearn.dimension import DimensionEstimate
 from alignlearn.embedding import Chart, LazyChart
 from alignlearn.gaussian import Gaussian
 from alignlearn.manifold import LyapunovManifold
+from alignlearn.margins import MarginReport
 from alignlearn.models import Diffusion, FlowMatching, GaussianModel, KernelDiffusion
 from alignlearn.models.diffusion import MeanDenoiser, PreconditionedDenoiser, SpanDenoiser
 from alignlearn.models.flow_matching import SpanVelocity, VelocityNetwork
+from alignlearn.support import ManifoldSupport
 from alignlearn.training import TrainingHistory
 
-ESTIMATORS = (Diffusion, FlowMatching, GaussianModel, KernelDiffusion, LyapunovManifold)
+ESTIMATORS = (
+    Diffusion,
+    FlowMatching,
+    GaussianModel,
+    KernelDiffusion,
+    LyapunovManifold,
+    ManifoldSupport,
+)
 
 # What a file can hold: nothing else is ever built from one. A new class is one entry.
 CLASSES = {
@@ -28,7 +38,9 @@ CLASSES = {
         Chart,
         DimensionEstimate,
         Gaussian,
+        KernelBoundary,
         LazyChart,
+        MarginReport,
         Scaling,
         TrainingHistory,
         MeanDenoiser,
@@ -77,7 +89,8 @@ def save(estimator: BaseEstimator, path) -> None:
     Parameters
     ----------
     estimator : BaseEstimator
-        A `LyapunovManifold` or a model of `alignlearn.models`, with the models nested in it.
+        A `LyapunovManifold`, a `ManifoldSupport` or a model of `alignlearn.models`, with the
+        estimators nested in it.
     path : str or os.PathLike
         File to write; one that exists is replaced.
 

@@ -32,7 +32,19 @@ FLOORS = [
         "_plain",
         "_tables",
     ],
-    ["manifold", "support", "robustness", "response", "scoring", "persistence", "report"],
+    [
+        "manifold",
+        "boundary",
+        "margins",
+        "perturbations",
+        "support",
+        "robustness",
+        "support_shift",
+        "response",
+        "scoring",
+        "persistence",
+        "report",
+    ],
     ["plotting", "__main__"],
 ]
 OPTIONAL = [

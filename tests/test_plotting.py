@@ -24,6 +24,7 @@ from alignlearn.plotting import (  # noqa: E402
     EmbeddingDisplay,
     ImageGridDisplay,
     ImageMovesDisplay,
+    MarginDisplay,
     ScaleDisplay,
     SpectrumDisplay,
     TangentDisplay,
@@ -79,6 +80,10 @@ CURVES = {  # what makes each display, small and crowded and degenerate
     "dimension, all equal": lambda: DimensionDisplay([3, 3, 3], sample_dimension=3),
     "dimension, one point": lambda: DimensionDisplay([7]),
     "dimension, many": lambda: DimensionDisplay(rng.integers(9, 60, 99), sample_dimension=2),
+    "margins": lambda: MarginDisplay(
+        {name: rng.standard_normal(50) for name in ("data", "generated", "aligned", "normal")}
+    ),
+    "margins, one point": lambda: MarginDisplay({"data": [0.1]}),
     "training": lambda: TrainingDisplay([history(12)]),
     "training, four networks": lambda: TrainingDisplay([history(n, n // 2) for n in (5, 9, 7, 3)]),
     "training, one evaluation": lambda: TrainingDisplay([history(1)]),

@@ -168,7 +168,7 @@ class GenerativeModel(CallbackSupportMixin, DensityMixin, BaseEstimator, metacla
         )
 
     def sample(self, n_samples: int = 1, random_state=None, *, n_steps: int = 36) -> np.ndarray:
-        """Generate rows: noise through the probability-flow ODE, then one last denoising.
+        """Generate rows: noise through the default `flow`, an ODE, then one last denoising.
 
         Parameters
         ----------
@@ -194,14 +194,20 @@ class GenerativeModel(CallbackSupportMixin, DensityMixin, BaseEstimator, metacla
         if random_state is None:
             random_state = getattr(self, "random_state", None)
         flow, denoise = self.flow(n_steps=n_steps), self.denoiser()
-        s_min, s_max = self.noise_range_
-        z = self.gaussian_.sample(n_samples, s_max, make_generator(random_state))
+        s_min = torch.tensor(self.noise_range_[0], dtype=torch.float64)
+        alpha = float(self._schedule_of(flow.solver).alpha(flow.times[-1]))
+        z = self._draw_source(flow, n_samples, make_generator(random_state))
         rows = []
         with torch.no_grad():
             for chunk in row_chunks(n_samples, self._bytes_per_column()):
-                y = flow.push(z[chunk])
-                rows.append(self.decode(denoise(y, torch.tensor(s_min, dtype=torch.float64))))
+                rows.append(self.decode(denoise(flow.push(z[chunk]) / alpha, s_min)))
         return np.concatenate(rows)
+
+    def _draw_source(self, flow: Flow, n_samples: int, generator: torch.Generator) -> Tensor:
+        """Points (n_samples, D) at the noise end of a flow, in its coordinates."""
+        schedule, t = self._schedule_of(flow.solver), flow.times[0]
+        y = self.gaussian_.sample(n_samples, float(schedule.ratio(t)), generator)
+        return schedule.alpha(t).to(y) * y
 
     def score_samples(self, X) -> np.ndarray:
         """Log density of the data smoothed at the smallest noise level, in the user's units.

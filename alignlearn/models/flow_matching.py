@@ -13,7 +13,7 @@ from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from alignlearn._arrays import check_seed, make_generator, resolve_device, row_chunks
+from alignlearn._arrays import make_generator, resolve_device, row_chunks
 from alignlearn._callbacks import with_callbacks
 from alignlearn.checkpoint import Checkpoint, fingerprint
 from alignlearn.couplings import Coupling, EntropicCoupling, IndependentCoupling
@@ -414,43 +414,11 @@ class FlowMatching(TrainedModel):
     def _schedule_of(self, solver: Solver) -> Schedule:
         return getattr(solver, "schedule", self.path_.schedule)
 
-    def sample(self, n_samples: int = 1, random_state=None, *, n_steps: int = 36) -> np.ndarray:
-        """Generate rows: draws of the source through the flow, the last bit of the way straight.
-
-        Parameters
-        ----------
-        n_samples : int, default=1
-            Number of rows.
-        random_state : int, RandomState instance or None, default=None
-            None takes the estimator's own `random_state`.
-        n_steps : int, default=36
-            Steps of the solver.
-
-        Returns
-        -------
-        X : ndarray of shape (n_samples, n_features)
-
-        Raises
-        ------
-        ValueError
-            If `n_samples` is below 1.
-        """
-        check_is_fitted(self)
-        if n_samples < 1:
-            raise ValueError(f"n_samples must be at least 1, got {n_samples}.")
-        seed = self.random_state if random_state is None else random_state
-        rng = np.random.default_rng(check_seed(seed).randint(np.iinfo(np.int32).max))
+    def _draw_source(self, flow: Flow, n_samples: int, generator: torch.Generator) -> Tensor:
+        """Points (n_samples, D) at the noise end of a flow, in its coordinates."""
+        rng = np.random.default_rng(int(torch.randint(2**31 - 1, (), generator=generator)))
         z = self._sampler()(n_samples, rng).to(self.gaussian_.basis)
-        flow, schedule = self.flow(n_steps=n_steps), self.path_.schedule
-        t = flow.times[-1]
-        rows = []
-        with torch.no_grad():
-            for chunk in row_chunks(n_samples, self._bytes_per_column()):
-                x = flow.push(z[chunk])
-                rows.append(
-                    self.decode(self.denoiser_.split(x, schedule.alpha(t), schedule.sigma(t))[0])
-                )
-        return np.concatenate(rows)
+        return self._schedule_of(flow.solver).sigma(flow.times[0]).to(z) * z
 
     def score_samples(self, X) -> np.ndarray:
         """Log density of the data smoothed at the smallest ratio, in the user's units.

@@ -10,6 +10,7 @@ display                shows
 `DimensionDisplay`     histogram of the pointwise dimension
 `TangentDisplay`       tangent spaces in two or three dimensions
 `EmbeddingDisplay`     one to three coordinates, coloured by class or value
+`MarginDisplay`        margins of data, generated and moved points
 `TrainingDisplay`      training and held-out loss against steps
 `ImageMovesDisplay`    an image moved along Lyapunov vectors
 `ImageGridDisplay`     sets of images side by side
@@ -19,6 +20,7 @@ display                shows
 from alignlearn.plotting.dimensions import DimensionDisplay, ScaleDisplay
 from alignlearn.plotting.embedding import EmbeddingDisplay
 from alignlearn.plotting.images import ImageGridDisplay, ImageMovesDisplay
+from alignlearn.plotting.margins import MarginDisplay
 from alignlearn.plotting.spectrum import SpectrumDisplay
 from alignlearn.plotting.tangents import TangentDisplay
 from alignlearn.plotting.training import TrainingDisplay
@@ -28,6 +30,7 @@ __all__ = [
     "EmbeddingDisplay",
     "ImageGridDisplay",
     "ImageMovesDisplay",
+    "MarginDisplay",
     "ScaleDisplay",
     "SpectrumDisplay",
     "TangentDisplay",
