@@ -17,7 +17,7 @@ from alignlearn.manifold import LyapunovManifold
 from alignlearn.margins import MarginReport
 from alignlearn.models import Diffusion, FlowMatching, GaussianModel, KernelDiffusion
 from alignlearn.models.diffusion import MeanDenoiser, PreconditionedDenoiser, SpanDenoiser
-from alignlearn.models.flow_matching import SpanVelocity, VelocityNetwork
+from alignlearn.models.velocity import SpanVelocity, VelocityNetwork
 from alignlearn.support import ManifoldSupport
 from alignlearn.training import TrainingHistory
 
