@@ -84,6 +84,7 @@ MODELS = {
         **({"width": 16, "n_blocks": 1, "max_iter": 8, "random_state": 0} | options)
     ),
 }
+SINGLE_PRECISION = {"Diffusion", "FlowMatching"}  # their networks compute in float32
 # The same families with what they need to learn the law of a Gaussian sample in R^2 or R^3.
 LEARNED_MODELS = {
     "GaussianModel": MODELS["GaussianModel"],
