@@ -22,7 +22,7 @@ import sklearn
 from common import Case, Job, Store, parse_args, run_jobs, settings_of
 from embedders import PEERS, available, compile_umap
 from embedding_cases import NEIGHBORS, make_digits
-from kept_models import FOLDER, KeptDiffusion, keeping, missing_seconds
+from kept_models import FOLDER, KeptDiffusion, keeping, missing_seconds, remembered_geometry
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
@@ -71,19 +71,21 @@ def measure(job: Job, models: Path = FOLDER) -> dict:
     if job.options["method"] == "UMAP":
         compile_umap()
     start, missing = time.process_time(), 0.0
-    for k, embedding in embeddings(job).items():
-        pipeline = make_pipeline(embedding, KNeighborsClassifier(5))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                found = cross_validate(
-                    pipeline, X, y, cv=folds, error_score="raise", return_estimator=True
-                )
-                accuracy[str(k)] = float(np.mean(found["test_score"]))
-                for fitted in found["estimator"]:
-                    missing += missing_seconds(getattr(fitted[0], "model_", None))["cpu"]
-            except Exception as error:
-                failures[str(k)] = f"{type(error).__name__}: {error}"
+    with remembered_geometry() as remembered_seconds:
+        for k, embedding in embeddings(job).items():
+            pipeline = make_pipeline(embedding, KNeighborsClassifier(5))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                try:
+                    found = cross_validate(
+                        pipeline, X, y, cv=folds, error_score="raise", return_estimator=True
+                    )
+                    accuracy[str(k)] = float(np.mean(found["test_score"]))
+                    for fitted in found["estimator"]:
+                        missing += missing_seconds(getattr(fitted[0], "model_", None))["cpu"]
+                except Exception as error:
+                    failures[str(k)] = f"{type(error).__name__}: {error}"
+        missing += remembered_seconds()
     return {
         "accuracy": accuracy,
         "failures": failures,

@@ -6,6 +6,8 @@ import hashlib
 import os
 import time
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,8 +16,10 @@ import numpy as np
 from common import RESULTS, digest
 from sklearn.base import clone
 
+import alignlearn.manifold
 from alignlearn import LyapunovManifold
 from alignlearn.datasets import make_torus
+from alignlearn.frames import FrameReader
 from alignlearn.models import Diffusion
 
 FOLDER = RESULTS.parent / "models"  # not in the repository
@@ -86,3 +90,48 @@ def keeping(manifold: LyapunovManifold) -> LyapunovManifold:
         return manifold
     training_version()  # now, so that it is not part of any timing
     return clone(manifold).set_params(model=KeptDiffusion(**model.get_params(deep=False)))
+
+
+class Remembered:
+    """A function that computes every answer once in this process.
+
+    Attributes
+    ----------
+    saved_s : float
+        CPU seconds that were not spent again.
+    """
+
+    def __init__(self, function: Callable) -> None:
+        self.function, self.answers, self.saved_s = function, {}, 0.0
+
+    def __call__(self, *args):
+        """The answer, by the content of the arguments."""
+        key = joblib.hash(args)
+        if key in self.answers:
+            self.saved_s += self.answers[key][1]
+        else:
+            start = time.process_time()
+            answer = self.function(*args)
+            self.answers[key] = answer, time.process_time() - start
+        return self.answers[key][0]
+
+
+_FRAMES = Remembered(FrameReader.__call__)
+_VALLEYS = Remembered(alignlearn.manifold.density_valley)
+
+
+@contextmanager
+def remembered_geometry() -> Iterator[Callable[[], float]]:
+    """Frames and valleys of the same model at the same points are computed once in this process.
+
+    For the same model asked for several numbers of coordinates. Yields a callable that tells the
+    CPU seconds which a timing of the block has missed.
+    """
+    before = _FRAMES.saved_s + _VALLEYS.saved_s
+    call, valley = FrameReader.__call__, alignlearn.manifold.density_valley
+    FrameReader.__call__ = lambda reader, *args: _FRAMES(reader, *args)
+    alignlearn.manifold.density_valley = _VALLEYS
+    try:
+        yield lambda: _FRAMES.saved_s + _VALLEYS.saved_s - before
+    finally:
+        FrameReader.__call__, alignlearn.manifold.density_valley = call, valley
