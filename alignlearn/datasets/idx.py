@@ -55,7 +55,8 @@ def load_idx(path, *, max_bytes: int = 1 << 30) -> np.ndarray:
     >>> from alignlearn.datasets import load_idx
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file = pathlib.Path(folder, "two-images")
-    ...     _ = file.write_bytes(bytes([0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2, 5, 6, 7, 8]))
+    ...     header = bytes([0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2])
+    ...     _ = file.write_bytes(header + bytes([5, 6, 7, 8]))
     ...     load_idx(file)
     array([[[5, 6]],
     <BLANKLINE>
