@@ -11,8 +11,6 @@ from images import OPTIONS, generated
 from scipy.spatial.distance import cdist
 from shared import BLUE, ORANGE, Stopwatch, arguments, save
 
-SHOWN = 0
-
 
 def moved_distances(found, indices) -> None:
     """Print how far generated images are from real ones, as they are and moved."""
@@ -51,13 +49,14 @@ def main(argv=None) -> None:
 
     figure = plt.figure(figsize=(7.5, 4.4), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=[1, 1.15])
-    noise = found.decode(found.trajectory.states[:1, SHOWN])[0]
-    image = found.images[SHOWN]
+    row = found.typical[0]
+    noise = found.decode(found.trajectory.states[:1, row])[0]
+    image = found.images[row]
     pictures = {
         "noise": noise,
         "generated": image,
-        "moved along vector 1": image + found.step * found.vector(SHOWN, 1),
-        f"moved along vector {late}": image + found.step * found.vector(SHOWN, late),
+        "moved along vector 1": found.moved(row, 1),
+        f"moved along vector {late}": found.moved(row, late),
     }
     for ax, (title, picture) in zip(top.subplots(1, 4), pictures.items(), strict=True):
         limits = (None, None) if title == "noise" else (0, found.top)

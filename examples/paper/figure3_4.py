@@ -113,7 +113,7 @@ def main(argv=None) -> None:
             draw_row(row, name, flow, trajectory, (1, 4), vectors, curves, box)
         lines = [plt.Line2D([], [], color=c, lw=2) for c in (RED, BLUE, GREEN, "#8fd6bd")]
         names = ["data manifold", "reverse path", "leading vector", "second vector"]
-        axes[0, 3].legend(lines, names, fontsize=7, loc="upper right")
+        figure.legend(lines, names, fontsize=9, loc="outside lower center", ncols=4)
         save(figure, args.out, f"figure3_4_{label}")
     print(f"{watch:.0f} s, {watch.processor():.0f} s of processor time")
 

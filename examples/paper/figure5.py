@@ -11,8 +11,6 @@ import torch
 from images import OPTIONS, generated
 from shared import Stopwatch, arguments, save
 
-SHOWN = 1
-
 
 def roughness(v: np.ndarray) -> float:
     """Mean squared difference of neighbouring pixels in units of twice the mean square: noise 1."""
@@ -33,19 +31,20 @@ def main(argv=None) -> None:
         rough = [roughness(found.vector(row, index)) for row in range(m)]
         print(f"vector {index:3d}  {np.median(rough):.2f}")
 
+    shown = found.typical[1]
     figure, axes = plt.subplots(3, len(indices), figsize=(7, 4.6), layout="constrained")
     schedule, times = found.flow.solver.schedule, found.flow.times
     noises = np.geomspace(4.0, float(schedule.ratio(times[-1])), len(indices))
     for ax, s in zip(axes[0], noises, strict=True):
         i = int(torch.argmin((schedule.ratio(times) - s).abs()))
-        y = found.trajectory.states[i, SHOWN : SHOWN + 1] / float(schedule.alpha(times[i]))
+        y = found.trajectory.states[i, shown : shown + 1] / float(schedule.alpha(times[i]))
         ax.imshow(found.decode(y)[0], cmap="gray_r")
         ax.set_title(f"noise {s:.2g}", fontsize=9)
     for ax_v, ax_moved, index in zip(axes[1], axes[2], indices, strict=True):
-        v = found.vector(SHOWN, index)
+        v = found.vector(shown, index)
         ax_v.imshow(v, cmap="PuOr", vmin=-np.abs(v).max(), vmax=np.abs(v).max())
         ax_v.set_title(f"vector {index}", fontsize=9)
-        ax_moved.imshow(found.images[SHOWN] + found.step * v, cmap="gray_r", vmin=0, vmax=found.top)
+        ax_moved.imshow(found.moved(shown, index), cmap="gray_r", vmin=0, vmax=found.top)
         ax_moved.set_title(f"moved along {index}", fontsize=9)
     for ax in axes.flat:
         ax.set_xticks([]), ax.set_yticks([])

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.spatial.distance import cdist
 from shared import frozen_noise, paper_process
 from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
@@ -69,6 +70,18 @@ class Generated(NamedTuple):
     def vector(self, row: int, index: int) -> np.ndarray:
         """Lyapunov vector (h, w) at a generated image; indices count from 1, as in the paper."""
         return self.frame.vectors[row, :, index - 1].numpy().reshape(self.data.shape[1:])
+
+    def moved(self, row: int, index: int) -> np.ndarray:
+        """A generated image after a step along a vector; of the two signs the one that shows."""
+        image, move = self.images[row], self.step * self.vector(row, index)
+        both = [np.clip(image + move, 0, self.top), np.clip(image - move, 0, self.top)]
+        return max(both, key=lambda picture: np.abs(picture - image).sum())
+
+    @property
+    def typical(self) -> list[int]:
+        """Generated images, those nearest to a real one first."""
+        data = self.data.reshape(len(self.data), -1).astype(float)
+        return np.argsort(cdist(self.images.reshape(len(self.images), -1), data).min(1)).tolist()
 
     @property
     def step(self) -> float:

@@ -53,7 +53,7 @@ def save(figure, folder: Path, name: str) -> Path:
     figure.savefig(buffer, format="png", dpi=80)
     plt.close(figure)
     path = folder / f"{name}.png"
-    Image.open(buffer).convert("RGB").quantize(64).save(path, optimize=True)
+    Image.open(buffer).convert("RGB").quantize(128).save(path, optimize=True)
     print(f"wrote {path.name}, {path.stat().st_size / 1024:.0f} KB")
     return path
 

@@ -191,7 +191,7 @@ def main(argv=None) -> None:
     coarse = SmoothedDensity.of(*TWO_MOONS, s_min=0.1)
     print("Two moons, exact score, seed 0")
     x = off_curve(coarse, n, 0.2, generator)
-    response(coarse, x, (8,) if args.quick else (8, 16, 32, 64))
+    response(coarse, x, (16,) if args.quick else (16, 32, 64))
     score_components(coarse, off_curve(coarse, n, 0.1, generator), 8 if args.quick else 48)
     moons = SmoothedDensity.of(*TWO_MOONS)
     sde = paper_process(moons.denoise, n_steps)
