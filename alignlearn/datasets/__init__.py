@@ -26,7 +26,8 @@ set                       dimension d        coordinates D
 `make_stroke_images`      1 to 4, default 3  image_size squared
 ========================  =================  ==================
 
-`torus_tangents` gives the frames of the torus at noisy points too.
+`torus_tangents` gives the frames of the torus at noisy points too; `load_idx` reads files of the
+format of MNIST, which come without the truth.
 
 The sets share these options, which their own pages do not repeat:
 
@@ -48,6 +49,7 @@ sample_state : int, RandomState or None, default=None
 from alignlearn.datasets._sample import ManifoldSample
 from alignlearn.datasets.curves import make_helix, make_moons_curve
 from alignlearn.datasets.homogeneous import make_flat_torus, make_rotations, make_sphere
+from alignlearn.datasets.idx import load_idx
 from alignlearn.datasets.images import make_blob_images, make_stroke_images
 from alignlearn.datasets.linear import (
     make_affine_subspace,
@@ -70,6 +72,7 @@ from alignlearn.datasets.surfaces import (
 
 __all__ = [
     "ManifoldSample",
+    "load_idx",
     "make_affine_subspace",
     "make_blob_images",
     "make_flat_torus",
