@@ -130,6 +130,8 @@ def test_every_script_measures_and_makes_its_tables(tmp_path):
     import networks
     import peer_speed
     import projection
+    import robustness
+    import robustness_tables
     import tangents
     import training_speed
 
@@ -204,6 +206,9 @@ def test_every_script_measures_and_makes_its_tables(tmp_path):
     ]:
         name = getattr(measure, "func", measure).__module__
         assert common.run_jobs(measure, [embedded], common.Store(name, tmp_path), workers=1) == 0
+    robustness.N_SAMPLES, robustness.N_FRAMES, robustness_tables.N_RESAMPLES = 20, 3, 3
+    [errs] = robustness.make_jobs(["robust/circle"], [0], ["CFM"], ["velocity"], max_iter=2)
+    assert common.run_jobs(robustness.measure, [errs], common.Store("robustness", tmp_path)) == 0
     record = common.Store("tangents", tmp_path).records()[0]
     for name in ("torus-300-0", "sphere2"):
         copied = {**record, "case": name, "title": name, "key": name}
@@ -361,6 +366,7 @@ def test_one_command_runs_every_script_with_its_own_seeds(tmp_path, monkeypatch,
         "embedding_peers": {0, 1, 2},  # those of scikit-learn at least
         "projection": {0, 1, 2},
         "downstream": {0, 1, 2},
+        "robustness": {0, 1, 2, 3, 4},
     }
     if not has_peers:
         del expected["dimension_peers"]

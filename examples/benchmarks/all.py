@@ -24,6 +24,7 @@ import model_selection
 import networks
 import peer_speed
 import projection
+import robustness
 import tangents
 import training_speed
 from common import RESULTS
@@ -47,6 +48,7 @@ SCRIPTS = [
     (embedding_peers, 3),
     (projection, 3),
     (downstream, 3),
+    (robustness, 5),
 ]
 
 

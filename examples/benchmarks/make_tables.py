@@ -29,6 +29,7 @@ from embedding_tables import EMBEDDING_TABLES
 from failures import FAILURE_TABLES
 from formats import by_case, number, percent, provenance, spread, table
 from model_selection import SELECTION_TABLES
+from robustness_tables import ROBUSTNESS_TABLES
 from speed_tables import SPEED_TABLES
 
 PAGES = [ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "when_it_fails.md", ROOT / "README.md"]
@@ -370,6 +371,7 @@ TABLES: dict[str, tuple[str, Callable[[list[dict]], str]]] = {
     **FAILURE_TABLES,
     **SELECTION_TABLES,
     **EMBEDDING_TABLES,
+    **ROBUSTNESS_TABLES,
     **{name: (DIMENSION_SCRIPTS, build) for name, (build, _) in DIMENSION_TABLES.items()},
 }
 
