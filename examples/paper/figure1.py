@@ -47,8 +47,9 @@ def displacements(name, density, flow, z, noise) -> dict[float, np.ndarray]:
     """Print how far errors move samples, along the moons and off them; the samples by size."""
     fine = density.levels[0]
     samples = {0.0: end(flow, z, noise)}
-    print(f"\n{name}: displacement of {len(z)} samples, root mean squares in units of the data")
-    print("error   tangential  normal  share tangential  distance to the moons  off the support")
+    print(f"\n{name}: displacement of {len(z)} samples: medians of its parts, then the share of")
+    print("the squares that is tangential, root mean square distance to the moons, share off them")
+    print("error   tangential  normal   share      distance           off the support")
     for size in SIZES:
         wrong = perturb(flow, ConstantError(size), OnScore(), n_features=2)
         samples[size] = end(wrong, z, noise)
@@ -60,9 +61,9 @@ def displacements(name, density, flow, z, noise) -> dict[float, np.ndarray]:
         )
         d = shift.to_dict()
         print(
-            f"{size:<7g} {d['tangential']:10.3f} {d['normal']:7.3f} {shift.tangential_share:17.3f} "
-            f" {d['distance_before']:.3f} -> {d['distance_after']:.3f} "
-            f"{shift.off_support_before:14.3f} -> {shift.off_support:.3f}"
+            f"{size:<7g} {np.median(shift.tangential):10.4f} {np.median(shift.normal):8.4f} "
+            f"{shift.tangential_share:7.3f}   {d['distance_before']:.3f} -> "
+            f"{d['distance_after']:.3f}   {shift.off_support_before:.3f} -> {shift.off_support:.3f}"
         )
     return samples
 
