@@ -68,6 +68,8 @@ sphinx_gallery_conf = {
     "backreferences_dir": "generated/backreferences",
     "inspect_global_variables": True,
 }
+# The figures and the benchmarks each have an all.py; neither is in the gallery.
+suppress_warnings = ["sphinx_gallery.duplicate_filename"]
 # Some examples show data without a clear dimension: they catch the warning where it is the point.
 warnings.filterwarnings("ignore", message=".*Agg, and thus cannot be shown.*")
 
