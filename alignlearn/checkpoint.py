@@ -15,6 +15,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from alignlearn import __version__, _files
+from alignlearn._blocks import row_blocks
+from alignlearn._rows import DiskRows
 
 FILE = "training.safetensors"
 
@@ -40,6 +42,8 @@ class Checkpoint:
     ----------
     seed : int
         For a fit without a seed of its own: as random as the first time, the same afterwards.
+    writes : bool
+        Whether to write; of several processes that train together, only one does.
 
     Raises
     ------
@@ -57,6 +61,7 @@ class Checkpoint:
                 left.unlink()
         self.fingerprint = fingerprint
         self.seed = secrets.randbelow(np.iinfo(np.int32).max)  # leaves global generators alone
+        self.writes = True
         self._found: list[dict] = []
         self._trainings: list[dict] = []
         self._last_write, self._cost = -np.inf, 0.0
@@ -100,6 +105,8 @@ class Checkpoint:
 
     def _write(self, training: dict) -> None:
         self._trainings[-1] = training
+        if not self.writes:
+            return
         content = {
             "fingerprint": self.fingerprint,
             "seed": self.seed,
@@ -119,7 +126,7 @@ class Checkpoint:
         self._cost = self._last_write - start
 
 
-def fingerprint(estimator, x: Tensor) -> dict[str, str]:
+def fingerprint(estimator, x: Tensor | DiskRows) -> dict[str, str]:
     """What a fit depends on: parameters, rows in the model's coordinates, device and version."""
     params = estimator.get_params(deep=False).items()
     return {
@@ -142,9 +149,13 @@ def _describe(value) -> str:
 
 
 def _hash(*arrays) -> str:
-    """The sha256 of shapes, types and contents, in short."""
+    """The sha256 of shapes, types and contents, in short; tables are taken in blocks."""
     digest = hashlib.sha256()
     for array in arrays:
-        array = array.detach().cpu().numpy() if isinstance(array, Tensor) else array
-        digest.update(f"{array.dtype} {array.shape}".encode() + array.tobytes())
+        shape = tuple(array.shape)
+        for i, rows in enumerate(row_blocks(*shape) if len(shape) == 2 else [...]):
+            part = array[rows]
+            part = part.detach().cpu().numpy() if isinstance(part, Tensor) else part
+            digest.update(f"{part.dtype} {shape}".encode() if i == 0 else b"")
+            digest.update(part.tobytes())
     return digest.hexdigest()[:16]

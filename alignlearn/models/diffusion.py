@@ -7,12 +7,12 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
-from sklearn.utils import check_random_state, check_scalar
+from sklearn.utils import check_scalar
 from torch import Tensor, nn
 
-from alignlearn._arrays import make_generator, resolve_device
+from alignlearn._arrays import make_generator
 from alignlearn._callbacks import with_callbacks
-from alignlearn.checkpoint import Checkpoint, fingerprint
+from alignlearn._rows import Subset
 from alignlearn.flow import Denoiser
 from alignlearn.models.base import check_noise_range
 from alignlearn.models.trained import SMALL_WIDTH, TrainedModel, default_width
@@ -200,13 +200,9 @@ class Diffusion(TrainedModel):
             If a checkpoint cannot be written; training goes on, the last one written stays.
         """
         self._check_params()
-        device = resolve_device(self.device)
-        x = self._fit_scaling(X, torch.float32, device)
-        checkpoint, seed = None, self.random_state
-        if self.checkpoint is not None:
-            checkpoint = Checkpoint(self.checkpoint, fingerprint(self, x))
-            seed = checkpoint.seed if seed is None else seed
-        rng = check_random_state(seed)
+        x = self._training_rows(X)
+        team, checkpoint, rng = self._begin(x)
+        device = x.device
         generator = make_generator(rng, device)
         leading = float(self.gaussian_.variances.max()) ** 0.5
         noise_range = (
@@ -243,14 +239,15 @@ class Diffusion(TrainedModel):
             member = PreconditionedDenoiser(self._make_network(*x.shape, rng)).to(device)
             history = train(
                 member,
-                DenoisingLoss(x[kept], noise_range, self.batch_size, generator),
-                HeldOutLoss(x[held], noise_range, generator),
+                DenoisingLoss(Subset(x, kept), noise_range, self.batch_size, generator, team),
+                HeldOutLoss(x[held], noise_range, generator, team=team),
                 max_iter=self.max_iter,
                 learning_rate=self.learning_rate,
                 n_iter_no_change=self.n_iter_no_change,
                 generator=generator,
                 on_evaluation=on_evaluation,
                 checkpoint=checkpoint,
+                team=team,
             )
             if history.best_step or not members:
                 members.append(member)
