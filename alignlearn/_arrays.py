@@ -42,7 +42,8 @@ def is_blocks(X) -> bool:
 def to_numpy(X) -> Any:
     """What numpy takes of tensors that it refuses, else X itself."""
     if isinstance(X, Tensor) and X.is_floating_point():
-        return X.detach().to("cpu", torch.float64).numpy()
+        known = X.dtype if X.dtype == torch.float32 else torch.float64
+        return X.detach().to("cpu", known).numpy()
     return X
 
 

@@ -99,7 +99,7 @@ class DiskRows:
     def __getitem__(self, rows: slice | Tensor) -> Tensor:
         """Some rows, a tensor of its own memory."""
         index = rows.cpu().numpy() if isinstance(rows, Tensor) else rows
-        X = np.asarray(self.X[index], dtype=np.float64)
+        X = np.ascontiguousarray(self.X[index], dtype=np.float64)
         x = self.scaling.to_model(X, torch.empty(0, dtype=self.like.dtype))
         if self.device.type == "cuda":  # the copy goes on while the next calls are prepared
             x = x.pin_memory().to(self.device, non_blocking=True)

@@ -130,7 +130,7 @@ def fingerprint(estimator, x: Tensor | DiskRows) -> dict[str, str]:
     """What a fit depends on: parameters, rows in the model's coordinates, device and version."""
     params = estimator.get_params(deep=False).items()
     return {
-        "data": _hash(x),
+        "data": digest(x),
         "device": x.device.type,
         "alignlearn": __version__,
         **{k: _describe(v) for k, v in params if k not in ("checkpoint", "device")},
@@ -140,22 +140,22 @@ def fingerprint(estimator, x: Tensor | DiskRows) -> dict[str, str]:
 def _describe(value) -> str:
     """Text that is the same for equal values, also in another process."""
     if isinstance(value, nn.Module):
-        return f"{type(value).__qualname__} {_hash(*value.state_dict().values())}"
+        return f"{type(value).__qualname__} {digest(*value.state_dict().values())}"
     if isinstance(value, np.random.RandomState):
-        return f"RandomState {value.get_state()[2]} {_hash(value.get_state()[1])}"
+        return f"RandomState {value.get_state()[2]} {digest(value.get_state()[1])}"
     if isinstance(value, FunctionType):
         return f"{value.__module__}.{value.__qualname__}"
     return repr(value)
 
 
-def _hash(*arrays) -> str:
+def digest(*arrays) -> str:
     """The sha256 of shapes, types and contents, in short; tables are taken in blocks."""
-    digest = hashlib.sha256()
+    sha = hashlib.sha256()
     for array in arrays:
         shape = tuple(array.shape)
         for i, rows in enumerate(row_blocks(*shape) if len(shape) == 2 else [...]):
             part = array[rows]
             part = part.detach().cpu().numpy() if isinstance(part, Tensor) else part
-            digest.update(f"{part.dtype} {shape}".encode() if i == 0 else b"")
-            digest.update(part.tobytes())
-    return digest.hexdigest()[:16]
+            sha.update(f"{part.dtype} {shape}".encode() if i == 0 else b"")
+            sha.update(part.tobytes())
+    return sha.hexdigest()[:16]

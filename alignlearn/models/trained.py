@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from alignlearn._arrays import make_generator, resolve_device
 from alignlearn._rows import DiskRows
 from alignlearn._team import Team
-from alignlearn.checkpoint import Checkpoint, fingerprint
+from alignlearn.checkpoint import Checkpoint, digest, fingerprint
 from alignlearn.gaussian import triangle
 from alignlearn.models.base import GenerativeModel
 from alignlearn.networks import GatedNetwork
@@ -60,8 +60,9 @@ class TrainedModel(GenerativeModel):
                 "that torch.distributed connects: raise it, or start fewer."
             )
         if team.size > 1 or self.checkpoint is not None:
-            fit = fingerprint(self, x)
-            team.check_same(fit)
+            fit, scaling = fingerprint(self, x), self.scaling_
+            units = f"{scaling.exponent} {scaling.scale!r} {digest(scaling.center)}"
+            team.check_same({**fit, "center and scale of the data": units})
         if self.checkpoint is not None:
             checkpoint = team.first(lambda: Checkpoint(self.checkpoint, fit))
             checkpoint.writes = team.rank == 0
