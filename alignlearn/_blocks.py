@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-# Numbers in a block: 64 MB in double precision. Fixed, so that results depend on the table alone.
-BLOCK_VALUES = 2**23
+# Numbers in a block: 16 MB in double precision, which the allocator uses again and again. Fixed, so
+# that results depend on the table alone.
+BLOCK_VALUES = 2**21
 
 
 def row_blocks(n_rows: int, n_columns: int) -> Iterator[slice]:

@@ -129,7 +129,7 @@ class LyapunovManifold(
     reference_indices_ : ndarray of shape (n_reference,)
         Their rows in X.
     embedding_ : ndarray of shape (n_samples, n_components)
-        Coordinates of the training points, computed when first asked for.
+        Coordinates of the training points, computed when first asked for; not if they are on disk.
     n_features_in_ : int
         Number of features D.
 
@@ -188,8 +188,10 @@ class LyapunovManifold(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            Training data, at least two different rows.
+        X : array-like of shape (n_samples, n_features), or iterable of such blocks
+            Training data, at least two different rows. Those of an `np.memmap` stay on disk; blocks
+            are written to a temporary file first. See docs/guide/training_at_scale.md, also for
+            several processes that fit together.
         y : Ignored
             For scikit-learn's convention.
 

@@ -101,7 +101,7 @@ class Diffusion(TrainedModel):
     window : (float, float), default=(0.02, 0.2)
         Noise levels over which Lyapunov vectors are taken by default.
     validation_fraction : float, default=0.1
-        Share of the rows that each network holds out.
+        Share of the rows that each network holds out, up to 20,000 of them.
     n_iter_no_change : int, default=8
         Evaluations (40 over `max_iter` steps) without improvement after which training stops.
     checkpoint : str or os.PathLike, optional
@@ -174,11 +174,13 @@ class Diffusion(TrainedModel):
 
     @with_callbacks
     def fit(self, X, y=None):
-        """Train on X.
+        """Train on X, together with the other processes where `torch.distributed` is initialised.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like of shape (n_samples, n_features), or iterable of such blocks
+            Rows of an `np.memmap` stay on disk; blocks are written to a temporary file first. See
+            docs/guide/training_at_scale.md.
         y : Ignored
 
         Returns
@@ -188,9 +190,12 @@ class Diffusion(TrainedModel):
         Raises
         ------
         ValueError
-            If X or a parameter is not usable, or the checkpoint folder holds another fit.
+            If X or a parameter is not usable, or the checkpoint folder holds another fit; or if
+            processes that fit together were given different things.
         FloatingPointError
             If the loss becomes infinite or NaN.
+        RuntimeError
+            If another process that fits together with this one has failed.
 
         Warns
         -----

@@ -77,7 +77,8 @@ class FlowMatching(TrainedModel):
         Ratios over which Lyapunov vectors are taken by default; default 2 and 20 times the
         smallest.
     validation_fraction : float, default=0.1
-        Share of the rows held out; their loss decides when the weights are best.
+        Share of the rows held out, up to 20,000 of them; their loss decides when the weights are
+        best.
     n_iter_no_change : int, default=8
         Evaluations (40 over `max_iter` steps) without improvement after which training stops.
     checkpoint : str or os.PathLike, optional
@@ -158,11 +159,13 @@ class FlowMatching(TrainedModel):
 
     @with_callbacks
     def fit(self, X, y=None):
-        """Train on X.
+        """Train on X, together with the other processes where `torch.distributed` is initialised.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like of shape (n_samples, n_features), or iterable of such blocks
+            Rows of an `np.memmap` stay on disk; blocks are written to a temporary file first. See
+            docs/guide/training_at_scale.md.
         y : Ignored
 
         Returns
@@ -173,9 +176,12 @@ class FlowMatching(TrainedModel):
         ------
         TypeError, ValueError
             If X or a parameter is not usable, the source gives rows of another dimension or not
-            finite, or the checkpoint folder holds another fit.
+            finite, or the checkpoint folder holds another fit; or if processes that fit together
+            were given different things.
         FloatingPointError
             If the loss becomes infinite or NaN.
+        RuntimeError
+            If another process that fits together with this one has failed.
 
         Warns
         -----

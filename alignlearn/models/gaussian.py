@@ -51,7 +51,8 @@ class GaussianModel(GenerativeModel):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like of shape (n_samples, n_features), or iterable of such blocks
+            Rows of an `np.memmap` stay on disk.
         y : Ignored
 
         Returns
