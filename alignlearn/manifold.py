@@ -20,7 +20,6 @@ from sklearn.utils.validation import check_is_fitted
 from alignlearn._arrays import check_seed, validate_rows
 from alignlearn._callbacks import CallbackSupportMixin, with_callbacks
 from alignlearn._rows import training_rows
-from alignlearn._team import Team
 from alignlearn.dimension import pointwise_dimension, spectral_gaps
 from alignlearn.embedding import (
     Chart,
@@ -214,7 +213,7 @@ class LyapunovManifold(
         """
         context = self._init_callback_context(max_subtasks=1)
         self._check_params()
-        X = Team.current().every(lambda: training_rows(self, X, ensure_min_samples=2))
+        X = training_rows(self, X, ensure_min_samples=2)
         if self.n_components is not None and self.n_components > X.shape[1]:
             raise ValueError(
                 f"n_components must be at most n_features = {X.shape[1]}, got {self.n_components}."

@@ -113,6 +113,14 @@ def stopped_by_a_callback():
     return {"weights": network.layer.weight.flatten().tolist(), "steps": history.steps}
 
 
+def resumed(folder):
+    """A fit that goes on in both processes after it was interrupted in one."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        eventful(interrupt, at=40).set_params(checkpoint=folder).fit(X)
+    return eventful().set_params(checkpoint=folder).fit(X)
+
+
 def outcome(fit):
     """Weights, curves and warnings of a fit, or its error."""
     with warnings.catch_warnings(record=True) as caught:
@@ -166,6 +174,7 @@ def quarrels(folder):
         "interrupt in the first": lambda: eventful(interrupt, rank=0, at=1).fit(X),
         "interrupt in an evaluation": lambda: eventful(interrupt, evaluating=True, at=5).fit(X),
         "callback": stopped_by_a_callback,
+        "resumed": lambda: resumed(folder / "resumed"),
         "checkpoint": lambda: eventful(interrupt, at=40).set_params(**kept).fit(X),
     }
 

@@ -119,6 +119,11 @@ def test_checkpoint_of_a_team_is_written_once_and_finished_by_one_process(team, 
     assert_close(team_fits.outcome(lambda: rest.fit(team_fits.X)), alone["network of the user"])
 
 
+def test_interrupted_team_goes_on_as_if_nothing_had_happened(team):
+    for process in team:
+        assert process["resumed"] == process["network of the user"]
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
 @pytest.mark.parametrize("n", [7, 33, 256])
 def test_shares_cover_all_rows_once_and_weights_make_the_mean(size, n):

@@ -54,7 +54,7 @@ def out_of_core_table(records: list[dict]) -> str:
             f"**{number(x['own_mb'] / 1024)}**",
             number(x["before_mb"] / 1024),
             number(x["resident_mb"] / 1024),
-            number(x["fit_s"]),
+            number(x["fit_cpu_s"]),
             f"{x['held_out_loss']:.6f}",
         ]
         for x in results
@@ -66,7 +66,7 @@ def out_of_core_table(records: list[dict]) -> str:
         "peak memory of the process' own, GB",
         "of that before X, GB",
         "peak with pages of the file, GB",
-        "fit, s",
+        "fit, CPU s",
         "held-out loss",
     ]
     return table(header, rows)
