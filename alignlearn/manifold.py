@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from alignlearn._arrays import check_seed, validate_rows
 from alignlearn._callbacks import CallbackSupportMixin, with_callbacks
+from alignlearn._rows import training_rows
 from alignlearn.dimension import pointwise_dimension, spectral_gaps
 from alignlearn.embedding import (
     Chart,
@@ -127,7 +128,7 @@ class LyapunovManifold(
     reference_indices_ : ndarray of shape (n_reference,)
         Their rows in X.
     embedding_ : ndarray of shape (n_samples, n_components)
-        Coordinates of the training points, computed when first asked for.
+        Coordinates of the training points, computed when first asked for; not if they are on disk.
     n_features_in_ : int
         Number of features D.
 
@@ -186,8 +187,10 @@ class LyapunovManifold(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            Training data, at least two different rows.
+        X : array-like of shape (n_samples, n_features), or iterable of such blocks
+            Training data, at least two different rows. Those of an `np.memmap` stay on disk; blocks
+            are written to a temporary file first. See docs/guide/training_at_scale.md, also for
+            several processes that fit together.
         y : Ignored
             For scikit-learn's convention.
 
@@ -210,7 +213,7 @@ class LyapunovManifold(
         """
         context = self._init_callback_context(max_subtasks=1)
         self._check_params()
-        X = validate_rows(self, X, ensure_min_samples=2)
+        X = training_rows(self, X, ensure_min_samples=2)
         if self.n_components is not None and self.n_components > X.shape[1]:
             raise ValueError(
                 f"n_components must be at most n_features = {X.shape[1]}, got {self.n_components}."
@@ -234,7 +237,10 @@ class LyapunovManifold(
         n_reference = min(self.n_reference, len(X))
         self.reference_indices_ = np.sort(rng.permutation(len(X))[:n_reference])
         self._measure(X)
-        self._lazy_chart = LazyChart(np.array(X))
+        if isinstance(X, np.memmap):
+            self._lazy_chart = LazyChart(np.asarray(X[self._landmarks(X)], np.float64), whole=False)
+        else:
+            self._lazy_chart = LazyChart(np.array(X))
         return self
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -396,6 +402,11 @@ class LyapunovManifold(
         """Coordinates of the training points (n_samples, n_components)."""
         if not hasattr(self, "_lazy_chart"):
             raise AttributeError("embedding_ is there after fit.")
+        if not self._lazy_chart.whole:
+            raise AttributeError(
+                "there is no embedding_ of rows that fit left on disk: ask transform for them, in "
+                "parts that fit into memory."
+            )
         if self._lazy_chart.embedding is None:
             self._lazy_chart.embedding = self._coordinates(self._lazy_chart.X)
         return self._lazy_chart.embedding
@@ -507,9 +518,7 @@ class LyapunovManifold(
 
     def _compute_chart(self, X: np.ndarray) -> Chart:
         """The chart, from landmarks on the ridge and tangent spaces as the data have them."""
-        d, D = self.dimension_, self.n_features_in_
-        m = min(len(X), self.n_landmarks, max(100, _MAX_FRAME_SIZE // (D * d)))
-        rows = np.sort(np.random.RandomState(self._path_seed).permutation(len(X))[:m])
+        d, D, rows = self.dimension_, self.n_features_in_, self._landmarks(X)
         frame = self._frames(X[rows], min(d + 1, D))
         return align_tangent_spaces(
             self._projection()(X[rows]),
@@ -519,6 +528,12 @@ class LyapunovManifold(
             self._valley,
             1e-3 + spectral_gaps(frame.exponents)[:, d - 1],
         )
+
+    def _landmarks(self, X: np.ndarray) -> np.ndarray:
+        """Rows of X (n, D) that become landmarks, in order: all if X is no more than that."""
+        at_most = max(100, _MAX_FRAME_SIZE // (self.n_features_in_ * self.dimension_))
+        m = min(len(X), self.n_landmarks, at_most)
+        return np.sort(np.random.RandomState(self._path_seed).permutation(len(X))[:m])
 
     def scale_spectrum(self, X, n_scales: int = 3) -> ScaleSpectrum:
         """Lyapunov exponents and dimension as functions of scale.

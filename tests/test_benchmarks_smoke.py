@@ -128,6 +128,7 @@ def test_every_script_measures_and_makes_its_tables(tmp_path):
     import make_tables
     import model_selection
     import networks
+    import out_of_core
     import peer_speed
     import projection
     import robustness
@@ -164,6 +165,14 @@ def test_every_script_measures_and_makes_its_tables(tmp_path):
         store = common.Store(script.__name__, tmp_path)
         timed = common.Job(job.case, 0, job.manifold, options[script.__name__])
         assert common.run_jobs(script.measure, [timed], store, workers=1) == 0
+    options, rows = {"width": 8, "n_blocks": 1, "max_iter": 2}, tmp_path / "rows.npy"
+    np.save(rows, next(out_of_core.rows_in_blocks(300)))
+    [on_disk] = out_of_core.make_jobs({"disk": (300,)}, job.manifold)
+    common.run_jobs(
+        lambda job: out_of_core.measure_here(**job.options, path=str(rows), model=options),
+        [on_disk],
+        common.Store("out_of_core", tmp_path),
+    )
     random = peer_speed.case_of(60, 4, 2)
     found = {"method": "alignlearn", "n": 60, "D": 4, "d": 2, "limit_s": 9.0, "too_slow": False}
     found |= peer_speed.measure_here("alignlearn", 60, 4, 2, 0, max_iter=2)
@@ -353,6 +362,7 @@ def test_one_command_runs_every_script_with_its_own_seeds(tmp_path, monkeypatch,
         "frame_cost": {0},
         "frame_speed": {0},
         "training_speed": {0},
+        "out_of_core": {0},
         "peer_speed": {0},
         "tangents": {0, 1, 2, 3, 4},
         "extraction": {100, 101},

@@ -11,7 +11,7 @@ import alignlearn
 
 ROOT = Path(alignlearn.__file__).parent
 FLOORS = [
-    ["schedules", "solvers", "dimension", "metrics", "paths", "couplings", "sources"],
+    ["schedules", "solvers", "dimension", "metrics", "paths", "couplings", "sources", "_blocks"],
     ["flow"],
     ["tangent", "networks", "gaussian", "curves"],
     [
@@ -30,7 +30,9 @@ FLOORS = [
         "_callbacks",
         "_files",
         "_plain",
+        "_rows",
         "_tables",
+        "_team",
     ],
     [
         "manifold",

@@ -9,13 +9,13 @@ from numbers import Real
 
 import numpy as np
 import torch
-from sklearn.utils import check_random_state, check_scalar
+from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from alignlearn._arrays import make_generator, resolve_device, row_chunks
+from alignlearn._arrays import make_generator, row_chunks
 from alignlearn._callbacks import with_callbacks
-from alignlearn.checkpoint import Checkpoint, fingerprint
+from alignlearn._rows import Subset
 from alignlearn.couplings import Coupling, EntropicCoupling, IndependentCoupling
 from alignlearn.flow import Denoiser, Flow
 from alignlearn.matching import HeldOutMatchingLoss, MatchingLoss, SourceSampler
@@ -77,7 +77,8 @@ class FlowMatching(TrainedModel):
         Ratios over which Lyapunov vectors are taken by default; default 2 and 20 times the
         smallest.
     validation_fraction : float, default=0.1
-        Share of the rows held out; their loss decides when the weights are best.
+        Share of the rows held out, up to 20,000 of them; their loss decides when the weights are
+        best.
     n_iter_no_change : int, default=8
         Evaluations (40 over `max_iter` steps) without improvement after which training stops.
     checkpoint : str or os.PathLike, optional
@@ -158,11 +159,13 @@ class FlowMatching(TrainedModel):
 
     @with_callbacks
     def fit(self, X, y=None):
-        """Train on X.
+        """Train on X, together with the other processes where `torch.distributed` is initialised.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like of shape (n_samples, n_features), or iterable of such blocks
+            Rows of an `np.memmap` stay on disk; blocks are written to a temporary file first. See
+            docs/guide/training_at_scale.md.
         y : Ignored
 
         Returns
@@ -173,9 +176,12 @@ class FlowMatching(TrainedModel):
         ------
         TypeError, ValueError
             If X or a parameter is not usable, the source gives rows of another dimension or not
-            finite, or the checkpoint folder holds another fit.
+            finite, or the checkpoint folder holds another fit; or if processes that fit together
+            were given different things.
         FloatingPointError
             If the loss becomes infinite or NaN.
+        RuntimeError
+            If another process that fits together with this one has failed.
 
         Warns
         -----
@@ -185,19 +191,15 @@ class FlowMatching(TrainedModel):
             If a checkpoint cannot be written; training goes on, the last one written stays.
         """
         self._check_params()
-        device = resolve_device(self.device)
-        x = self._fit_scaling(X, torch.float32, device)
+        data = x = self._training_rows(X)
+        device = x.device
         path, coupling, source = self._resolved()
         noise_range, window = self._ranges(path)
         span = self._span_basis(x) if isinstance(source, StandardGaussian) else None
         x = x if span is None else x @ span
         sampler = SourceSampler(source, self.scaling_, x.shape[1])
         sampler(2, np.random.default_rng(0))  # refuse what does not fit before anything is written
-        checkpoint, seed = None, self.random_state
-        if self.checkpoint is not None:
-            checkpoint = Checkpoint(self.checkpoint, fingerprint(self, x))
-            seed = checkpoint.seed if seed is None else seed
-        rng = check_random_state(seed)
+        team, checkpoint, rng = self._begin(data)
         generator = make_generator(rng, device)
         size = sampler.size(np.random.default_rng(rng.randint(np.iinfo(np.int32).max)))
         network = self._make_network(*x.shape, rng)
@@ -233,12 +235,12 @@ class FlowMatching(TrainedModel):
 
         def loss_of(rows):
             return MatchingLoss(
-                rows, sampler, coupling, path, field.t_min, size, self.batch_size, generator
+                rows, sampler, coupling, path, field.t_min, size, self.batch_size, generator, team
             )
 
         order = torch.randperm(len(x), generator=generator, device=device)
         kept, held = self._split(order, 0)
-        loss, held_out = loss_of(x[kept]), HeldOutMatchingLoss(loss_of(x[held]))
+        loss, held_out = loss_of(Subset(x, kept)), HeldOutMatchingLoss(loss_of(x[held]))
         history = train(
             field,
             lambda module: loss(module.velocity),
@@ -249,6 +251,7 @@ class FlowMatching(TrainedModel):
             generator=generator,
             on_evaluation=on_evaluation,
             checkpoint=checkpoint,
+            team=team,
         )
         vars(self).update(learned(field, history))
         context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes=dict)

@@ -8,12 +8,19 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
-from sklearn.utils import check_scalar
+from sklearn.utils import check_random_state, check_scalar
 from torch import Tensor, nn
 
-from alignlearn._arrays import make_generator
+from alignlearn._arrays import make_generator, resolve_device
+from alignlearn._rows import DiskRows
+from alignlearn._team import Team
+from alignlearn.checkpoint import Checkpoint, digest, fingerprint
+from alignlearn.gaussian import triangle
 from alignlearn.models.base import GenerativeModel
 from alignlearn.networks import GatedNetwork
+
+# Rows held out by a network at most: more would decide no better when its weights are best.
+_HELD_OUT = 20_000
 
 # Width of the default network where few or low-dimensional data make it small.
 SMALL_WIDTH = 64
@@ -31,18 +38,54 @@ class TrainedModel(GenerativeModel):
     `learning_rate`, `validation_fraction`, `n_iter_no_change` and `checkpoint` of `Diffusion`.
     """
 
-    def _span_basis(self, x: Tensor) -> Tensor | None:
+    def _training_rows(self, X) -> Tensor | DiskRows:
+        """Scaled rows of X (n, D), float32 on the device, if all processes of a team have them."""
+        return Team.current().every(
+            lambda: self._fit_scaled_rows(X, torch.float32, resolve_device(self.device))
+        )
+
+    def _begin(self, x: Tensor | DiskRows) -> tuple[Team, Checkpoint | None, np.random.RandomState]:
+        """Team, checkpoint and randomness of a training on x, the same for all of the team.
+
+        Raises
+        ------
+        ValueError
+            If the processes were given different things, or no seed, or more there are of them than
+            rows in a batch; or the checkpoint folder holds another fit.
+        """
+        team, checkpoint, seed = Team.current(), None, self.random_state
+        if team.size > self.batch_size:
+            raise ValueError(
+                f"batch_size={self.batch_size} rows cannot be shared by the {team.size} processes "
+                "that torch.distributed connects: raise it, or start fewer."
+            )
+        if team.size > 1 or self.checkpoint is not None:
+            fit, scaling = fingerprint(self, x), self.scaling_
+            units = f"{scaling.exponent} {scaling.scale!r} {digest(scaling.center)}"
+            team.check_same({**fit, "center and scale of the data": units})
+        if self.checkpoint is not None:
+            checkpoint = team.first(lambda: Checkpoint(self.checkpoint, fit))
+            checkpoint.writes = team.rank == 0
+            seed = checkpoint.seed if seed is None else seed
+        if team.size > 1 and seed is None:
+            raise ValueError(
+                f"random_state=None would give each of the {team.size} processes that fit together "
+                "another model: pass the same integer to all of them."
+            )
+        return team, checkpoint, check_random_state(seed)
+
+    def _span_basis(self, x: Tensor | DiskRows) -> Tensor | None:
         """Orthonormal basis (D, r) of the linear span of the rows, None if that is everything."""
         rank = self.scaling_.rank
         if rank == x.shape[1] or self.network is not None:
             return None
         if rank <= self.gaussian_.basis.shape[1]:
             return self.gaussian_.basis[:, :rank].contiguous()
-        return torch.linalg.svd(x.double(), full_matrices=False).Vh[:rank].T.to(x)
+        return torch.linalg.svd(triangle(x), full_matrices=False).Vh[:rank].T.to(x[:0])
 
     def _split(self, order: Tensor, i: int) -> tuple[Tensor, Tensor]:
         """Rows to train on and rows held out by network i: fold after fold of a random order."""
-        n_held = round(self.validation_fraction * len(order))
+        n_held = min(round(self.validation_fraction * len(order)), _HELD_OUT)
         if n_held < 2:  # fewer rows select nothing: train and select on all of them
             return order, order
         order = order.roll(-i * n_held)

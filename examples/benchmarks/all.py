@@ -22,6 +22,7 @@ import frame_speed
 import make_tables
 import model_selection
 import networks
+import out_of_core
 import peer_speed
 import projection
 import robustness
@@ -35,6 +36,7 @@ SCRIPTS = [
     (frame_cost, 1),
     (frame_speed, 1),
     (training_speed, 1),
+    (out_of_core, 1),
     (peer_speed, 1),
     (tangents, 5),
     (dimension, 3),

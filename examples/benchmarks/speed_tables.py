@@ -36,6 +36,42 @@ def frame_speed_table(records: list[dict]) -> str:
     return table(header, rows)
 
 
+def out_of_core_table(records: list[dict]) -> str:
+    """Memory and time of fits to rows in memory, on disk and in blocks."""
+    names = {
+        "memory": "array in memory",
+        "disk": "`np.memmap`",
+        "blocks": "blocks, written to a temporary file",
+    }
+    results = sorted(
+        (r["result"] for r in records), key=lambda x: ([*names].index(x["how"]), x["n"])
+    )
+    rows = [
+        [
+            names[x["how"]],
+            x["n"],
+            number(x["data_mb"] / 1024),
+            f"**{number(x['own_mb'] / 1024)}**",
+            number(x["before_mb"] / 1024),
+            number(x["resident_mb"] / 1024),
+            number(x["fit_cpu_s"]),
+            f"{x['held_out_loss']:.6f}",
+        ]
+        for x in results
+    ]
+    header = [
+        "X",
+        "rows",
+        "data, GB",
+        "peak memory of the process' own, GB",
+        "of that before X, GB",
+        "peak with pages of the file, GB",
+        "fit, CPU s",
+        "held-out loss",
+    ]
+    return table(header, rows)
+
+
 def training_speed_table(records: list[dict]) -> str:
     """Rates of training and of its matrix products alone."""
     results = sorted((r["result"] for r in records), key=lambda x: (x["D"], x["n"], x["threads"]))
@@ -126,6 +162,7 @@ def budget_table(records: list[dict]) -> str:
 SPEED_TABLES: dict[str, tuple[str, Callable[[list[dict]], str]]] = {
     "frame-speed": ("frame_speed", frame_speed_table),
     "training-speed": ("training_speed", training_speed_table),
+    "out-of-core": ("out_of_core", out_of_core_table),
     "peer-speed": ("peer_speed", peer_speed_table),
     "budget": ("budget", budget_table),
 }
