@@ -378,7 +378,7 @@ def graph_bytes(step: Step, x: Tensor) -> int:
         return total
 
     with guarded(step):
-        row = x[:1]
+        row = x[:1].clone()  # a slice keeps the storage of all rows
         return max(0, saved(torch.cat([row, row])) - saved(row))
 
 
