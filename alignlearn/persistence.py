@@ -7,7 +7,7 @@ from typing import Any
 from sklearn.base import BaseEstimator
 from torch import nn
 
-from alignlearn import _files, couplings, networks, paths, schedules, solvers, sources
+from alignlearn import _files, couplings, derivatives, networks, paths, schedules, solvers, sources
 from alignlearn._arrays import Scaling, resolve_device
 from alignlearn.boundary import KernelBoundary
 from alignlearn.dimension import DimensionEstimate
@@ -57,6 +57,12 @@ CLASSES = {
         paths.TrigonometricPath,
         sources.EightGaussians,
         sources.StandardGaussian,
+        derivatives.CentralDifference,
+        derivatives.Derivative,
+        derivatives.DifferenceAdjoint,
+        derivatives.DoubleBackward,
+        derivatives.ForwardMode,
+        derivatives.ReverseMode,
         networks.GatedBlock,
         networks.GatedNetwork,
         nn.Linear,
