@@ -73,10 +73,9 @@ class Gaussian(NamedTuple):
 
 
 def triangle(x: Tensor) -> Tensor:
-    """A matrix of min(n, D) rows, or few more, with the products ``x^T x`` of x (n, D), float64.
+    """A matrix with the products ``x^T x`` of x (n, D), so its singular values and right vectors.
 
-    x itself while it is a block, else the R of a QR, block by block: the singular values and right
-    singular vectors are those of x.
+    In float64: x itself if it is one block, else the R of a QR, block by block, (min(n, D), D).
     """
     first, *others = row_blocks(*x.shape)
     R = x[first].double()

@@ -128,7 +128,7 @@ class LyapunovManifold(
     reference_indices_ : ndarray of shape (n_reference,)
         Their rows in X.
     embedding_ : ndarray of shape (n_samples, n_components)
-        Coordinates of the training points, computed when first asked for; not if they are on disk.
+        Coordinates of the training points, computed when first asked for; not of many on disk.
     n_features_in_ : int
         Number of features D.
 
@@ -238,9 +238,11 @@ class LyapunovManifold(
         self.reference_indices_ = np.sort(rng.permutation(len(X))[:n_reference])
         self._measure(X)
         if isinstance(X, np.memmap):
-            self._lazy_chart = LazyChart(np.asarray(X[self._landmarks(X)], np.float64), whole=False)
+            rows = self._landmarks(X)
+            kept, whole = np.asarray(X[rows], dtype=np.float64), len(rows) == len(X)
         else:
-            self._lazy_chart = LazyChart(np.array(X))
+            kept, whole = np.array(X), True
+        self._lazy_chart = LazyChart(kept, whole=whole)
         return self
 
     def __sklearn_is_fitted__(self) -> bool:
