@@ -12,7 +12,7 @@ import alignlearn
 ROOT = Path(alignlearn.__file__).parent
 FLOORS = [
     ["schedules", "solvers", "dimension", "metrics", "paths", "couplings", "sources"],
-    ["flow"],
+    ["flow", "clocks", "predictions", "tabulated"],
     ["tangent", "networks", "gaussian", "curves"],
     [
         "models",
@@ -35,6 +35,7 @@ FLOORS = [
     [
         "manifold",
         "boundary",
+        "doors",
         "margins",
         "perturbations",
         "support",
