@@ -7,7 +7,18 @@ from typing import Any
 from sklearn.base import BaseEstimator
 from torch import nn
 
-from alignlearn import _files, couplings, networks, paths, schedules, solvers, sources
+from alignlearn import (
+    _files,
+    clocks,
+    couplings,
+    networks,
+    paths,
+    predictions,
+    schedules,
+    solvers,
+    sources,
+    tabulated,
+)
 from alignlearn._arrays import Scaling, resolve_device
 from alignlearn.boundary import KernelBoundary
 from alignlearn.dimension import DimensionEstimate
@@ -15,7 +26,13 @@ from alignlearn.embedding import Chart, LazyChart
 from alignlearn.gaussian import Gaussian
 from alignlearn.manifold import LyapunovManifold
 from alignlearn.margins import MarginReport
-from alignlearn.models import Diffusion, FlowMatching, GaussianModel, KernelDiffusion
+from alignlearn.models import (
+    Diffusion,
+    FlowMatching,
+    GaussianModel,
+    KernelDiffusion,
+    PretrainedModel,
+)
 from alignlearn.models.diffusion import MeanDenoiser, PreconditionedDenoiser, SpanDenoiser
 from alignlearn.models.velocity import SpanVelocity, VelocityNetwork
 from alignlearn.support import ManifoldSupport
@@ -28,6 +45,7 @@ ESTIMATORS = (
     KernelDiffusion,
     LyapunovManifold,
     ManifoldSupport,
+    PretrainedModel,
 )
 
 # What a file can hold: nothing else is ever built from one. A new class is one entry.
@@ -48,6 +66,9 @@ CLASSES = {
         SpanDenoiser,
         SpanVelocity,
         VelocityNetwork,
+        clocks.LinearClock,
+        clocks.LogNoiseClock,
+        clocks.NoiseClock,
         couplings.EntropicCoupling,
         couplings.IndependentCoupling,
         couplings.OptimalTransportCoupling,
@@ -55,8 +76,14 @@ CLASSES = {
         paths.PathSchedule,
         paths.SchroedingerBridgePath,
         paths.TrigonometricPath,
+        predictions.NoisePrediction,
+        predictions.SamplePrediction,
+        predictions.ScorePrediction,
+        predictions.VelocityPrediction,
+        predictions.VPrediction,
         sources.EightGaussians,
         sources.StandardGaussian,
+        networks.ColumnTime,
         networks.GatedBlock,
         networks.GatedNetwork,
         nn.Linear,
@@ -75,6 +102,7 @@ CLASSES = {
         solvers.PredictorCorrector,
         solvers.ReverseDiffusion,
         solvers.RungeKutta4,
+        tabulated.Tabulated,
     )
 }
 

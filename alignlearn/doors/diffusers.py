@@ -169,7 +169,7 @@ def _with_scheduler(network: DiffusersNetwork, scheduler, shape, options) -> Pre
     if not hasattr(scheduler, "alphas_cumprod") or config.get("use_flow_sigmas"):
         raise TypeError(
             f"scheduler must have alphas_cumprod, be of flow matching or of EDM, got {name}: pass "
-            "the network to PretrainedModel with the schedule, clock and prediction it was trained on."
+            "the network to PretrainedModel with schedule, clock and prediction of its training."
         )
     prediction = _look_up(_PREDICTIONS, config.get("prediction_type", "epsilon"))
     schedule = Tabulated.from_alphas_cumprod(_squared_scales(scheduler))

@@ -234,7 +234,7 @@ class PretrainedModel(GenerativeModel):
         noise_range, window = self._noise_levels()
         self._activation_bytes = _activation_bytes(denoise, x, math.sqrt(math.prod(noise_range)))
         self.loss_ = self._loss(denoise, x, noise_range)
-        self.noise_range_, self._shape, self._dtype = noise_range, shape, dtype
+        self.noise_range_ = noise_range
         self.window_ = window  # last: with it the model is fitted
         context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes=dict)
         return self
@@ -269,7 +269,7 @@ class PretrainedModel(GenerativeModel):
     def denoiser(self) -> Denoiser:
         """What the network says, as the denoiser of the scaled data."""
         check_is_fitted(self)
-        return self._denoiser(self._shape, self._dtype)
+        return self._denoiser(self._row_shape(self.n_features_in_), self._place()[0])
 
     def _denoiser(self, shape: tuple[int, ...], dtype: torch.dtype) -> NetworkDenoiser:
         clock = LinearClock() if self.clock is None else self.clock
