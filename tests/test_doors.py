@@ -3,7 +3,9 @@
 import functools
 import json
 import pickle
+import re
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -540,3 +542,20 @@ def test_conditional_network_needs_its_condition():
         model = from_diffusers(network, scheduler("DDPMScheduler"), condition=condition)
         answers.append(in_units(model.fit(images()), images(3), 0.3))
     assert np.abs(answers[0] - answers[1]).max() > 1e-4
+
+
+def test_examples_of_the_page_run(tmp_path, monkeypatch):
+    """With images, a folder and a network as the page supposes them."""
+    page = Path(__file__).resolve().parents[1] / "docs" / "guide" / "pretrained.md"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my-model").mkdir()
+    written(tmp_path / "my-model", scheduler("DDPMScheduler"))
+    known = GaussianNetwork(NoisePrediction(), Cosine(), LinearClock(999), deviation=0.6)
+
+    def network(x, t, label=None):
+        return known(x, t)
+
+    names = {"X": images() + 0.5, "network": network}
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+        exec(block, names)
+    assert names["m"].model_.network is network and names["model"].network.func is network

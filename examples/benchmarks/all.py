@@ -23,6 +23,7 @@ import make_tables
 import model_selection
 import networks
 import peer_speed
+import pretrained
 import projection
 import robustness
 import tangents
@@ -49,6 +50,7 @@ SCRIPTS = [
     (projection, 3),
     (downstream, 3),
     (robustness, 5),
+    (pretrained, 1),
 ]
 
 

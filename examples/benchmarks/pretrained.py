@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from common import (
     run_jobs,
     share_right,
 )
+from formats import by_case, number, percent, spread, table
 
 from alignlearn import LyapunovManifold
 from alignlearn.datasets import make_blob_images
@@ -34,6 +36,7 @@ from alignlearn.doors import from_diffusers
 
 FOLDER = Path(__file__).resolve().parent / "models"  # not in the repository
 N_QUERY = 100
+MANIFOLD = {"n_reference": 50}  # other than the defaults
 CASES = {
     case.name: case
     for case in [
@@ -110,7 +113,7 @@ def measure(job: Job) -> dict:
         spent = train(sample.points, kept, **options, seed=job.seed)
         seconds.write_text(str(spent))
     model = from_diffusers(kept, shift=0.5, scale=0.5)
-    manifold = LyapunovManifold(model=model, n_reference=50, n_jobs=job.manifold.n_jobs)
+    manifold = LyapunovManifold(model=model, **MANIFOLD)
     m, state = fit_timed(manifold, sample.points, job.seed)
     fresh = job.case.fresh(job.seed, N_QUERY)
     found = {}
@@ -143,6 +146,48 @@ def make_jobs(cases, seeds: int, manifold: LyapunovManifold, **options) -> list[
     """One job for every case and seed."""
     options = {"channels": (16, 32), "max_iter": 3000} | options
     return [Job(CASES[name], seed, manifold, options) for name in cases for seed in range(seeds)]
+
+
+def pretrained_table(records: list[dict]) -> str:
+    """The network, its tangent spaces and dimension, and local PCA at its best."""
+    rows = []
+    for group in by_case(records).values():
+        found = [r["result"] for r in group]
+        for points, label in {"train": "training", "fresh": "fresh"}.items():
+            pca = [min(x[points]["local_pca"].values()) for x in found]
+            first = points == "train"
+            rows.append(
+                [
+                    group[0]["title"] if first else "",
+                    found[0]["d"] if first else "",
+                    number(found[0]["n_parameters"] / 1e3) if first else "",
+                    spread([x["training_cpu_s"] for x in found]) if first else "",
+                    spread([x["held_out_loss"] for x in found]) if first else "",
+                    ", ".join(str(x["dimension"]) for x in found) if first else "",
+                    label,
+                    percent([x[points]["right"] for x in found]),
+                    f"**{spread([x[points]['lyapunov'] for x in found])}**",
+                    spread(pca),
+                ]
+            )
+    header = [
+        "images",
+        "d",
+        "weights / 1000",
+        "training, s of CPU",
+        "`loss_`",
+        "`dimension_`",
+        "points",
+        "with the right d",
+        "tangent error, degrees",
+        "local PCA, best k",
+    ]
+    return table(header, rows)
+
+
+PRETRAINED_TABLES: dict[str, tuple[str, Callable[[list[dict]], str]]] = {
+    "pretrained": ("pretrained", pretrained_table)
+}
 
 
 def main(argv=None) -> int:
