@@ -28,5 +28,5 @@ def test_network_is_trained_once_and_measured(tmp_path, monkeypatch):
     assert first["training_cpu_s"] == again["training_cpu_s"] > 0
     assert first["fresh"]["lyapunov"] == again["fresh"]["lyapunov"]
     assert set(first["train"]["local_pca"]) == {"5", "9"}
-    record = {"case": "tiny", "title": "tiny", "result": json.loads(json.dumps(first))}
+    record = {"case": "tiny", "title": "tiny", "seed": 0, "result": json.loads(json.dumps(first))}
     assert "tiny" in pretrained.pretrained_table([record])
