@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +13,10 @@ from sklearn import get_config
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 from torch import Tensor
+
+from alignlearn.guards import is_out_of_memory
+
+T = TypeVar("T")
 
 # Directions with less than this share of the data's standard deviation are no part of their span.
 _SPAN_TOLERANCE = 1e-4
@@ -140,17 +144,41 @@ def resolve_device(device) -> torch.device:
     return resolved
 
 
-def row_chunks(n_rows: int, bytes_per_row: int) -> Iterator[slice]:
-    """Slices of rows whose work fits scikit-learn's `working_memory` and, below that, a cache.
+# What work on a chunk of rows may take for its speed, in bytes: about a processor's cache.
+CACHE = 32 * 2**20
+
+
+def row_chunks(n_rows: int, bytes_per_row: int, cache: int | None = CACHE) -> Iterator[slice]:
+    """Slices of rows whose work fits scikit-learn's `working_memory` and, if given, a cache.
 
     The size depends on the problem alone, never on the number of workers, so that results do not
     depend on `n_jobs`.
     """
-    cache = 32 * 2**20
-    limit = min(cache, int(get_config()["working_memory"] * 2**20))
+    limit = int(get_config()["working_memory"] * 2**20)
+    limit = limit if cache is None else min(cache, limit)
     size = max(1, limit // max(1, bytes_per_row))
     for start in range(0, n_rows, size):
         yield slice(start, min(start + size, n_rows))
+
+
+def halved(work: Callable[[slice], T], rows: slice) -> list[T]:
+    """Results of work on rows, in order: in one piece, or in halves where memory does not suffice.
+
+    Raises
+    ------
+    Exception
+        What `work` raises, also that memory does not suffice for a single row.
+    """
+    try:
+        return [work(rows)]
+    except Exception as error:
+        if rows.stop - rows.start < 2 or not is_out_of_memory(error):
+            raise
+    # Out of the handler: the exception holds the frames of the work, and they its tensors.
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    middle = (rows.start + rows.stop) // 2
+    return halved(work, slice(rows.start, middle)) + halved(work, slice(middle, rows.stop))
 
 
 @contextmanager

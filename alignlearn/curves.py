@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alignlearn.tangent import push_forward
+from alignlearn.derivatives import push_forward
 
 Curve = Callable[[Tensor], Tensor]
 

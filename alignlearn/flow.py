@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from alignlearn.derivatives import AUTOMATIC, Derivative
 from alignlearn.schedules import Schedule
 from alignlearn.solvers import Field, Solver, StochasticSolver
 
@@ -94,6 +95,8 @@ class Flow:
         Noise first, data last; decreasing, or equal where a corrector steps.
     elapsed : float
         Log-contraction of a direction normal to the data; the unit of Lyapunov exponents.
+    derivative : Derivative
+        How steps are differentiated; default forward and reverse mode, all columns at once.
 
     Examples
     --------
@@ -113,6 +116,7 @@ class Flow:
     solver: Solver
     times: Tensor
     elapsed: float = 1.0
+    derivative: Derivative = AUTOMATIC
 
     @classmethod
     def from_denoiser(

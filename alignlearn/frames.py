@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from joblib import Parallel, delayed
 
-from alignlearn._arrays import row_chunks, shared_threads
-from alignlearn.flow import Flow
+from alignlearn._arrays import halved, shared_threads
+from alignlearn.derivatives import ALL_COLUMNS
+from alignlearn.flow import Flow, Trajectory
+from alignlearn.guards import guarded
 from alignlearn.models.base import GenerativeModel
 from alignlearn.solvers import Solver, StochasticSolver
-from alignlearn.tangent import ALL_COLUMNS, LyapunovFrame, lyapunov_frame
+from alignlearn.tangent import LyapunovFrame, lyapunov_frame
 
 
 @dataclass(frozen=True)
@@ -51,44 +54,56 @@ class FrameReader:
         x = self.model.encode(X)
         D = x.shape[1]
         carried = D if D <= ALL_COLUMNS else min(D, n_columns + self.n_oversamples)
-        bytes_per_row = self.model._bytes_per_column() * carried
+        # States and noise of two paths; vectors of all of them, and the matrix that is averaged.
+        n_paths = self._n_paths(D)
+        numbers = D * (4 * self.n_steps + 3 * n_paths * carried)
+        chunks = self.model._row_chunks(len(x), carried, numbers * x.element_size())
         with shared_threads(self.n_jobs):
             parts = Parallel(n_jobs=self.n_jobs)(
-                delayed(self._read_chunk)(x[chunk], n_columns, window)
-                for chunk in row_chunks(len(x), bytes_per_row)
+                delayed(self._read_chunk)(x[chunk], n_columns, window) for chunk in chunks
             )
-        return LyapunovFrame(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+        frames = [frame for part in parts for frame in part]
+        return LyapunovFrame(*(np.concatenate(arrays) for arrays in zip(*frames, strict=True)))
 
     def flow(self, window: tuple[float, float]) -> Flow:
         """The generating process over a window of noise levels."""
         solver = self.model.default_solver() if self.solver is None else self.solver
         return self.model.flow(solver=solver, n_steps=self.n_steps, window=window)
 
-    def _read_chunk(self, x: torch.Tensor, n_columns: int, window) -> LyapunovFrame:
+    def _read_chunk(self, x: torch.Tensor, n_columns: int, window) -> list[LyapunovFrame]:
+        """Frames of rows x: one, or several of fewer rows where memory does not suffice."""
         flow = self.flow(window)
-        generator = torch.Generator().manual_seed(self.path_seed)
         x = x * self.model._schedule_of(flow.solver).alpha(flow.times[-1]).to(x)
-        with torch.no_grad():
-            if isinstance(flow.solver, StochasticSolver):
-                trajectories = [
-                    flow.trajectory(x, z) for z in self._noising(x, flow.n_steps, generator)
-                ]
-            else:
-                trajectories = [flow.trajectory(x)]
-        frame = lyapunov_frame(
-            flow,
-            trajectories,
-            n_columns,
-            n_oversamples=self.n_oversamples,
-            n_iter=self.n_iter,
-            generator=generator,
-        )
-        return LyapunovFrame(*(part.double().cpu().numpy() for part in frame))
+
+        def read(rows: slice) -> LyapunovFrame:
+            generator = torch.Generator().manual_seed(self.path_seed)
+            with guarded(flow.field), torch.no_grad():
+                frame = lyapunov_frame(
+                    flow,
+                    self._trajectories(flow, x[rows], generator),
+                    n_columns,
+                    n_oversamples=self.n_oversamples,
+                    n_iter=self.n_iter,
+                    generator=generator,
+                )
+            return LyapunovFrame(*(part.double().cpu().numpy() for part in frame))
+
+        return halved(read, slice(0, len(x)))
+
+    def _trajectories(self, flow: Flow, x: torch.Tensor, generator) -> Iterable[Trajectory]:
+        """To rows x, made when asked for."""
+        if not isinstance(flow.solver, StochasticSolver):
+            return (flow.trajectory(x) for _ in range(1))
+        noising = self._noising(x, flow.n_steps, generator)  # drawn before the frame draws
+        return (flow.trajectory(x, z) for z in noising)
+
+    def _n_paths(self, D: int) -> int:
+        return max(4, 64 // D) if self.n_paths is None else self.n_paths
 
     def _noising(self, x: torch.Tensor, n_steps: int, generator) -> torch.Tensor:
         """Antithetic noise paths (n_paths, n_steps, 1, D): what is linear in them cancels."""
         D = x.shape[1]
-        n_paths = max(4, 64 // D) if self.n_paths is None else self.n_paths
+        n_paths = self._n_paths(D)
         shape = ((n_paths + 1) // 2, n_steps, 1, D)
         half = torch.randn(shape, generator=generator, dtype=torch.float64).to(x)
         return torch.stack([half, -half], 1).flatten(0, 1)[:n_paths]

@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from alignlearn.derivatives import ALL_COLUMNS
 from alignlearn.dimension import DimensionEstimate, clarity, estimate_dimension, local_extent
 from alignlearn.frames import FrameReader
 from alignlearn.models.base import GenerativeModel
 from alignlearn.neighbors import calibrated_dimension
-from alignlearn.tangent import ALL_COLUMNS
 
 # A first normal exponent above this speaks of noise or too little training.
 _FAR_FROM_FLOOR = -0.25

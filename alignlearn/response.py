@@ -15,17 +15,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from alignlearn.derivatives import jacobian, push_forward, volume_derivatives
 from alignlearn.flow import Flow, Trajectory
 from alignlearn.schedules import Schedule
 from alignlearn.solvers import Field
-from alignlearn.tangent import (
-    jacobian,
-    pull_back,
-    push_forward,
-    qr_frames,
-    random_frame,
-    volume_derivatives,
-)
+from alignlearn.tangent import qr_frames, random_frame
 
 # Step index -> row-wise map ``chi_t``, as `Flow.step`.
 Perturbation = Callable[[int], Callable[[Tensor], Tensor]]
@@ -130,7 +124,7 @@ def path_response(flow: Flow, trajectory: Trajectory, chi: Perturbation) -> Tens
     zeta = [torch.zeros_like(trajectory.states[0])]
     for i in range(flow.n_steps):
         x = trajectory.states[i]
-        zeta.append(push_forward(flow.step(i), x, zeta[-1][None])[0] + chi(i)(x))
+        zeta.append(flow.derivative.push(flow.step(i), x, zeta[-1][None])[0] + chi(i)(x))
     return torch.stack(zeta)
 
 
@@ -158,7 +152,7 @@ def observable_response(
     for i in reversed(range(flow.n_steps)):
         x = trajectory.states[i]
         parts.append((gradient * chi(i)(x)).sum(-1))
-        gradient = pull_back(flow.step(i), x, gradient[None])[0]
+        gradient = flow.derivative.pull(flow.step(i), x, gradient[None])[0]
     return torch.stack(parts[::-1])
 
 
@@ -214,7 +208,7 @@ def path_scores(flow: Flow, trajectory: Trajectory, score: Tensor) -> Tensor:
     Raises
     ------
     ValueError
-        If D is beyond 128, see `alignlearn.tangent.volume_derivatives`.
+        If D is beyond 128, see `alignlearn.derivatives.volume_derivatives`.
     """
     scores = [score]
     for i in range(flow.n_steps):
@@ -243,7 +237,7 @@ def frame_scores(flow: Flow, trajectory: Trajectory, score: Tensor, start: Tenso
     Raises
     ------
     ValueError
-        If D is beyond 128, see `alignlearn.tangent.volume_derivatives`.
+        If D is beyond 128, see `alignlearn.derivatives.volume_derivatives`.
     """
     E, R = qr_frames(flow, trajectory, start)
     p = [_along(score, E[0])]

@@ -1,4 +1,4 @@
-"""Lyapunov vectors: the randomized SVD of a flow's tangent map. The only file with jvp and vjp.
+"""Lyapunov vectors: the randomized SVD of a flow's tangent map.
 
 The finite-time Lyapunov vectors at the end x of a trajectory are the leading *left singular
 vectors* of ``dF = dF_{N-1} ... dF_0`` (the paper, section 4: eigenvectors of ``dF dF^T``), the
@@ -11,20 +11,16 @@ re-orthonormalised by QR, which is subspace iteration on ``dF dF^T`` (Halko, Mar
 from __future__ import annotations
 
 import math
-import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from itertools import chain
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from alignlearn.derivatives import ALL_COLUMNS
 from alignlearn.flow import Flow, Trajectory
-
-# Forward-mode AD keeps its level in process-wide state: eight threads that call jvp at once raise.
-_FORWARD_AD_LOCK = threading.RLock()
-
-# Up to this many features all D columns are carried: exact, and no iteration is needed.
-ALL_COLUMNS = 128
+from alignlearn.guards import guarded
 
 # e-folds of possible contraction between two QRs: a float32 column keeps five digits.
 _MAX_LOG_RANGE = 5.0
@@ -46,42 +42,6 @@ class LyapunovFrame(NamedTuple):
     points: Tensor
     vectors: Tensor
     exponents: Tensor
-
-
-def push_forward(step: Callable[[Tensor], Tensor], x: Tensor, E: Tensor) -> Tensor:
-    """Tangent map ``dF(x) E`` of a row-wise map, all columns in one pass sharing the primal.
-
-    Parameters
-    ----------
-    step : callable (n, D) -> (n, D)
-        A map that treats rows independently.
-    x : Tensor of shape (n, D)
-    E : Tensor of shape (k, n, D)
-        Tangent vectors, the *first* axis counts columns (contiguous rows for the matrix products).
-
-    Returns
-    -------
-    Tensor of shape (k, n, D)
-    """
-    with _FORWARD_AD_LOCK, torch.no_grad():
-        return torch.func.vmap(lambda e: torch.func.jvp(step, (x,), (e,))[1])(E)
-
-
-def pull_back(step: Callable[[Tensor], Tensor], x: Tensor, E: Tensor) -> Tensor:
-    """Adjoint map ``dF(x)^T E`` of a row-wise map.
-
-    Parameters
-    ----------
-    step, x, E
-        See `push_forward`.
-
-    Returns
-    -------
-    Tensor of shape (k, n, D)
-    """
-    vjp = torch.func.vjp(step, x)[1]
-    with torch.no_grad():
-        return torch.func.vmap(lambda e: vjp(e)[0])(E)
 
 
 class _Factors(NamedTuple):
@@ -114,12 +74,13 @@ def _sweep(flow: Flow, trajectory: Trajectory, Q: Tensor, *, adjoint: bool = Fal
     R_total = torch.eye(k, dtype=torch.float64, device=Q.device).expand(n, k, k)
     log_scale = torch.zeros(n, dtype=torch.float64, device=Q.device)
     order = range(flow.n_steps)
-    lift = pull_back if adjoint else push_forward
+    lift = flow.derivative.pull if adjoint else flow.derivative.push
     range_per_step = flow.elapsed / flow.n_steps
     pending = 0.0
     E = Q.permute(2, 0, 1)
     for count, i in enumerate(reversed(order) if adjoint else order, start=1):
-        E = lift(flow.step(i), trajectory.states[i], E.contiguous())
+        with guarded(flow.field):
+            E = lift(flow.step(i), trajectory.states[i], E.contiguous())
         pending += range_per_step
         if pending + range_per_step > _MAX_LOG_RANGE or count == flow.n_steps:
             Q, R = _qr(E)
@@ -206,7 +167,8 @@ def lyapunov_frame(
     flow : Flow
         The generating process.
     trajectories : Trajectory or iterable of Trajectory
-        Stored states with n rows; see `Flow.trajectory` and `Flow.orbit`.
+        Stored states with n rows; see `Flow.trajectory` and `Flow.orbit`. Of an iterator two are
+        kept at a time, the first and the last.
     n_components : int, optional
         Number of vectors returned, default all D.
     n_oversamples : int, default=10
@@ -230,10 +192,11 @@ def lyapunov_frame(
     """
     if isinstance(trajectories, Trajectory):
         trajectories = [trajectories]
-    trajectories = list(trajectories)
-    if not trajectories:
+    trajectories = iter(trajectories)
+    first = next(trajectories, None)
+    if first is None:
         raise ValueError("expected at least one trajectory, got none.")
-    x = trajectories[0].states[-1]
+    x = first.states[-1]
     D = x.shape[1]
     n_components = D if n_components is None else n_components
     if not 1 <= n_components <= D:
@@ -241,7 +204,7 @@ def lyapunov_frame(
     k = D if D <= ALL_COLUMNS else min(D, n_components + n_oversamples)
     start = _start_frame(x, k, generator)
     frames = []
-    for trajectory in trajectories:
+    for trajectory in chain([first], trajectories):
         vectors, log_sigma = _singular(flow, trajectory, start, n_iter)
         frames.append((vectors, log_sigma / flow.elapsed))
     vectors, exponents = frames[0] if len(frames) == 1 else _log_euclidean_mean(frames)
@@ -328,87 +291,6 @@ def log_volume(flow: Flow, trajectory: Trajectory) -> Tensor:
     return diagonal.log().sum(-1) + x.shape[1] * factors.log_scale
 
 
-def divergence(field: Callable[[Tensor], Tensor], x: Tensor, probes: Tensor) -> Tensor:
-    """Trace of the Jacobian of a row-wise map.
-
-    ``D / k sum_i q_i . J q_i`` over orthonormal probes q, the same for every row: unbiased for
-    random probes (Hutchinson 1990), exact for k = D.
-
-    Parameters
-    ----------
-    field : callable (n, D) -> (n, D)
-        A map that treats rows independently.
-    x : Tensor of shape (n, D)
-    probes : Tensor of shape (D, k)
-        Orthonormal columns.
-
-    Returns
-    -------
-    Tensor of shape (n,), float64
-    """
-    D, k = probes.shape
-    E = probes.T[:, None, :].expand(k, len(x), D)
-    return (E * push_forward(field, x, E)).double().sum((0, 2)) * (D / k)
-
-
-def jacobian(step: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Dense Jacobian of a row-wise map at each row.
-
-    Parameters
-    ----------
-    step : callable (n, D) -> (n, D)
-        A map that treats rows independently.
-    x : Tensor of shape (n, D)
-
-    Returns
-    -------
-    Tensor of shape (n, D, D)
-    """
-    n, D = x.shape
-    identity = torch.eye(D, dtype=x.dtype, device=x.device)
-    return push_forward(step, x, identity[:, None].expand(D, n, D)).permute(1, 2, 0)
-
-
-def volume_derivatives(step: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
-    """Jacobian of a row-wise map and the gradient of its log volume change.
-
-    ``w = grad log |det dF(x)| = tr(dF^-1 d^2 F)``, exact, by reverse mode over D forward ones.
-
-    Parameters
-    ----------
-    step : callable (n, D) -> (n, D)
-        A twice differentiable map that treats rows independently.
-    x : Tensor of shape (n, D)
-
-    Returns
-    -------
-    J : Tensor of shape (n, D, D)
-        Dense Jacobian ``dF(x)`` at each row.
-    w : Tensor of shape (n, D)
-
-    Raises
-    ------
-    ValueError
-        If D is beyond `ALL_COLUMNS`: the Jacobians are dense.
-    """
-    n, D = x.shape
-    if D > ALL_COLUMNS:
-        raise ValueError(
-            f"expected at most {ALL_COLUMNS} features, got {D}: the gradient of a determinant "
-            "needs dense Jacobians. Project the data to fewer features first."
-        )
-    identity = torch.eye(D, dtype=x.dtype, device=x.device)[:, None].expand(D, n, D)
-
-    def log_det(x: Tensor) -> tuple[Tensor, Tensor]:
-        J = torch.func.vmap(lambda e: torch.func.jvp(step, (x,), (e,))[1])(identity)
-        J = J.permute(1, 2, 0)
-        return torch.linalg.slogdet(J).logabsdet, J
-
-    with _FORWARD_AD_LOCK:
-        _, vjp, J = torch.func.vjp(log_det, x, has_aux=True)  # type: ignore[misc]
-        return J.detach(), vjp(x.new_ones(n))[0].detach()
-
-
 def qr_frames(flow: Flow, trajectory: Trajectory, start: Tensor) -> tuple[Tensor, Tensor]:
     """Frames carried along a trajectory, ``dF_t E_t = E_{t+1} R_t`` (the paper, section 4).
 
@@ -432,7 +314,9 @@ def qr_frames(flow: Flow, trajectory: Trajectory, start: Tensor) -> tuple[Tensor
     frames, factors = [start.expand(n, D, start.shape[-1])], []
     for i in range(flow.n_steps):
         E = frames[-1].permute(2, 0, 1).contiguous()
-        Q, R = _qr(push_forward(flow.step(i), trajectory.states[i], E))
+        with guarded(flow.field):
+            E = flow.derivative.push(flow.step(i), trajectory.states[i], E)
+        Q, R = _qr(E)
         frames.append(Q)
         factors.append(R)
     return torch.stack(frames), torch.stack(factors)

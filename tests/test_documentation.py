@@ -17,6 +17,7 @@ INNER = {
     "checkpoint",
     "frames",
     "gaussian",
+    "guards",
     "matching",
     "measurement",
     "neighbors",

@@ -11,7 +11,17 @@ import alignlearn
 
 ROOT = Path(alignlearn.__file__).parent
 FLOORS = [
-    ["schedules", "solvers", "dimension", "metrics", "paths", "couplings", "sources"],
+    [
+        "schedules",
+        "solvers",
+        "dimension",
+        "metrics",
+        "paths",
+        "couplings",
+        "sources",
+        "guards",
+        "derivatives",
+    ],
     ["flow", "clocks", "predictions", "tabulated"],
     ["tangent", "networks", "gaussian", "curves"],
     [
@@ -118,10 +128,10 @@ def test_lower_floors_do_not_import_scikit_learn(file):
 
 
 @every_file
-def test_only_tangent_differentiates_a_map(file):
+def test_only_derivatives_differentiates_a_map(file):
     """`torch.func` in one place, and with it the lock that forward mode needs."""
     source = (ROOT / file).read_text()
-    assert ("torch.func." in source) == (file.name == "tangent.py")
+    assert ("torch.func." in source) == (file.name == "derivatives.py")
 
 
 def test_import_works_without_any_optional_package():

@@ -19,6 +19,7 @@ INTERNAL = {
     "checkpoint",
     "frames",
     "gaussian",
+    "guards",
     "matching",
     "measurement",
     "neighbors",

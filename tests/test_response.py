@@ -13,6 +13,7 @@ from scipy.stats import ortho_group
 from tables import ODE_SOLVERS, SCHEDULES, SOLVERS, cases
 from torch.distributions import MultivariateNormal
 
+from alignlearn.derivatives import ALL_COLUMNS, jacobian, volume_derivatives
 from alignlearn.flow import Flow, Trajectory
 from alignlearn.response import (
     alignment_diagnostics,
@@ -32,14 +33,7 @@ from alignlearn.solvers import (
     ReverseDiffusion,
     StochasticSolver,
 )
-from alignlearn.tangent import (
-    ALL_COLUMNS,
-    jacobian,
-    log_volume,
-    lyapunov_frame,
-    qr_frames,
-    volume_derivatives,
-)
+from alignlearn.tangent import log_volume, lyapunov_frame, qr_frames
 
 D, N_STEPS, S_MAX, S_MIN = 3, 3, 1.5, 0.5
 VE = SCHEDULES["variance exploding"]

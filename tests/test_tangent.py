@@ -18,6 +18,7 @@ from oracles import (
 from scipy.stats import ortho_group
 from tables import ODE_SOLVERS, REVERSALS, SCHEDULES, SOLVERS, cases
 
+from alignlearn.derivatives import ALL_COLUMNS, divergence, pull_back, push_forward
 from alignlearn.flow import Flow, Trajectory
 from alignlearn.models.diffusion import PreconditionedDenoiser
 from alignlearn.networks import GatedNetwork
@@ -30,15 +31,7 @@ from alignlearn.solvers import (
     Solver,
     StochasticSolver,
 )
-from alignlearn.tangent import (
-    ALL_COLUMNS,
-    divergence,
-    log_volume,
-    lyapunov_frame,
-    pull_back,
-    push_forward,
-    qr_sweep,
-)
+from alignlearn.tangent import log_volume, lyapunov_frame, qr_sweep
 
 D, N_STEPS, S_MAX, S_MIN = 4, 8, 3.0, 0.1
 every_solver = pytest.mark.parametrize("make_solver", **cases(SOLVERS))

@@ -11,7 +11,7 @@ from alignlearn.doors.wrapped import Wrapped, common_time, ends_of_ratio, like_r
 class AzulaDenoiser(Wrapped):
     """``(x, sigma) -> mean`` of a denoiser ``(x_t, t) -> posterior`` with its own schedule."""
 
-    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Rows x (n, ...) in variance-exploding coordinates, sigma (n,)."""
         t = time_of_ratio(self.network.schedule, common_time(sigma))
         alpha, _ = self.network.schedule(t)

@@ -49,7 +49,7 @@ class DiffusersNetwork(Wrapped):
         super().__init__(network)
         self.condition = dict(condition)
 
-    def forward(self, x: Tensor, tau: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, tau: Tensor) -> Tensor:
         """Rows x (n, ...), steps tau (n,)."""
         condition = {name: _for_rows(value, x) for name, value in self.condition.items()}
         return self.network(x, tau, return_dict=False, **condition)[0][:, : x.shape[1]]
@@ -70,7 +70,7 @@ class KarrasPreconditioned(Wrapped):
         super().__init__(network)
         self.sigma_data, self.sign = sigma_data, sign
 
-    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Rows x (n, ...), sigma (n,)."""
         s, m = like_rows(sigma, x), self.sigma_data
         norm = torch.sqrt(s * s + m * m)

@@ -21,7 +21,7 @@ _OBJECTIVES = {
 class LucidrainsNetwork(Wrapped):
     """``(x, step) -> network(x, step, None)``: without self-conditioning, which starts at zero."""
 
-    def forward(self, x: Tensor, tau: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, tau: Tensor) -> Tensor:
         """Rows x (n, ...), steps tau (n,)."""
         return self.network(x, tau, None)
 

@@ -16,7 +16,7 @@ from alignlearn.models.pretrained import PretrainedModel
 class ScriptedNetwork(Wrapped):
     """A TorchScript module that can be pickled and copied, for workers in other processes."""
 
-    def forward(self, x: Tensor, tau: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, tau: Tensor) -> Tensor:
         """Rows x (n, ...), times tau (n,)."""
         return self.network(x, tau)
 
@@ -40,10 +40,9 @@ class ExportedNetwork(Wrapped):
 
     def __init__(self, program) -> None:
         super().__init__(program.module())
-        self.training = False  # a program has the mode in which it was exported
         self.program = program
 
-    def forward(self, x: Tensor, tau: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, tau: Tensor) -> Tensor:
         """Rows x (n, ...), times tau (n,)."""
         return self.network(x, tau)
 

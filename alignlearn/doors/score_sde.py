@@ -32,7 +32,7 @@ class SdeScore(Wrapped):
         super().__init__(network)
         self.scales = scales
 
-    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Rows x (n, ...), sigma (n,)."""
         t = time_of_ratio(self.scales, sigma)
         alpha = like_rows(self.scales(t)[0], x)

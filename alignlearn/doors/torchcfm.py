@@ -27,7 +27,7 @@ class TimeFirst(Wrapped):
         super().__init__(network)
         self.scalar_time = scalar_time
 
-    def forward(self, x: Tensor, tau: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, tau: Tensor) -> Tensor:
         """Rows x (n, ...), tau (n,)."""
         if not self.scalar_time:
             return self.network(tau, x)

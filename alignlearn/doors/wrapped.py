@@ -5,22 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
-class Wrapped(nn.Module):
-    """A network of another library; its mode, device and type are this module's.
+class Wrapped:
+    """A network of another library; no module, so that `networks_of` finds the network's own.
 
     Parameters
     ----------
     network : callable
-        Usually a module.
     """
 
     def __init__(self, network) -> None:
-        super().__init__()
         self.network = network
-        self.training = getattr(network, "training", False)
 
 
 def common_time(tau: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABCMeta, abstractmethod
+from collections.abc import Iterator
 from dataclasses import replace
 from numbers import Real
 
@@ -13,14 +14,37 @@ from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from alignlearn._arrays import Scaling, check_seed, make_generator, row_chunks, validate_rows
+from alignlearn._arrays import (
+    CACHE,
+    Scaling,
+    check_seed,
+    halved,
+    make_generator,
+    row_chunks,
+    validate_rows,
+)
 from alignlearn._callbacks import CallbackSupportMixin
 from alignlearn._plain import Encoder, decode
+from alignlearn.derivatives import (
+    ALL_COLUMNS,
+    AUTOMATIC,
+    Derivative,
+    divergence,
+    graph_bytes,
+    preferred_derivative,
+)
 from alignlearn.flow import Denoiser, Flow, Trajectory, denoiser_field
 from alignlearn.gaussian import Gaussian
+from alignlearn.guards import guarded
 from alignlearn.schedules import Schedule, VarianceExploding
 from alignlearn.solvers import ExponentialMidpoint, ReverseDiffusion, Solver
-from alignlearn.tangent import ALL_COLUMNS, divergence, log_volume, random_frame
+from alignlearn.tangent import log_volume, random_frame
+
+# Memory of a step in graphs of the network: that of reverse mode and the work on eight columns.
+_GRAPHS = 3
+
+# Graphs of a convolutional network at once: enough rows to fill its products.
+_GRAPH_CACHE = 256 * 2**20
 
 
 def check_window(window) -> None:
@@ -78,6 +102,9 @@ class GenerativeModel(CallbackSupportMixin, DensityMixin, BaseEstimator, metacla
         Smallest and largest noise level, in units of the data's standard deviation.
     window_ : tuple of float
         Noise levels over which Lyapunov vectors are taken by default.
+    derivative_ : Derivative
+        How steps are differentiated, of models of a network that the library does not know: found
+        by `alignlearn.derivatives.probe_derivative`.
     """
 
     @abstractmethod
@@ -93,6 +120,12 @@ class GenerativeModel(CallbackSupportMixin, DensityMixin, BaseEstimator, metacla
         """Whether ``(Den(y, s) - y) / s^2`` is the score of the data smoothed by Gaussian noise."""
         return True
 
+    @property
+    def derivative(self) -> Derivative:
+        """How steps of `flow` are differentiated: `derivative_` where `fit` has found it out."""
+        found = getattr(self, "derivative_", None)
+        return preferred_derivative(self.denoiser()) if found is None else found
+
     def default_solver(self) -> Solver:
         """Process whose Lyapunov vectors are taken by default: reverse diffusion."""
         check_is_fitted(self)
@@ -105,6 +138,24 @@ class GenerativeModel(CallbackSupportMixin, DensityMixin, BaseEstimator, metacla
     def _bytes_per_column(self) -> int:
         """Memory that one row and one tangent column need in a forward pass."""
         return 64 * self.n_features_in_
+
+    def _row_chunks(self, n_rows: int, n_columns: int, bytes_kept: int = 0) -> Iterator[slice]:
+        """Chunks of rows that move `n_columns` tangent columns in the memory allowed.
+
+        `bytes_kept` is what a row keeps beside them. Where columns go one by one through a graph,
+        that of the network decides, and a cache is no limit; nor is it on a GPU.
+        """
+        derivative, device = self.derivative, self.gaussian_.basis.device
+        if derivative == AUTOMATIC:
+            bytes_per_row = self._bytes_per_column() * n_columns
+            cache = None if device.type == "cuda" else CACHE
+            return row_chunks(n_rows, max(bytes_per_row, bytes_kept), cache)
+        denoise, s = self.denoiser(), torch.tensor(self.window_[0], dtype=torch.float64)
+        row = torch.zeros(1, self.n_features_in_).to(self.gaussian_.basis)
+        columns = 4 * n_columns * row.numel() * row.element_size()
+        bytes_per_row = _GRAPHS * graph_bytes(lambda y: denoise(y, s), row) + columns
+        cache = None if device.type == "cuda" else _GRAPH_CACHE
+        return row_chunks(n_rows, max(bytes_per_row, bytes_kept), cache)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "window_")
@@ -163,9 +214,10 @@ class GenerativeModel(CallbackSupportMixin, DensityMixin, BaseEstimator, metacla
         if solver is None:
             solver = ExponentialMidpoint(VarianceExploding(*self.noise_range_))
         schedule = self._schedule_of(solver)
-        return Flow.from_denoiser(
+        flow = Flow.from_denoiser(
             self.denoiser(), schedule, solver, n_steps=n_steps, s_max=s_max, s_min=s_min
         )
+        return replace(flow, derivative=self.derivative)
 
     def sample(self, n_samples: int = 1, random_state=None, *, n_steps: int = 36) -> np.ndarray:
         """Generate rows: noise through the default `flow`, an ODE, then one last denoising.
@@ -228,17 +280,22 @@ class GenerativeModel(CallbackSupportMixin, DensityMixin, BaseEstimator, metacla
         flow = self.flow(n_steps=24)
         flow = replace(flow, field=denoiser_field(denoise, flow.solver.schedule))
         D, s_max = self.n_features_in_, self.noise_range_[1]
-        bytes_per_row = self._bytes_per_column() * min(D, ALL_COLUMNS)
-        values = []
-        for chunk in row_chunks(len(x), bytes_per_row):
-            with torch.no_grad():
+
+        def log_density(chunk: slice) -> np.ndarray:
+            with guarded(denoise), torch.no_grad():
                 trajectory = flow.trajectory(x[chunk])
-            if D <= ALL_COLUMNS:
-                volume = log_volume(flow, trajectory)
-            else:
-                volume = self._estimated_log_volume(denoise, trajectory)
+                if D <= ALL_COLUMNS:
+                    volume = log_volume(flow, trajectory)
+                else:
+                    volume = self._estimated_log_volume(denoise, trajectory)
             log_p = self.gaussian_.log_density(trajectory.states[0], s_max)
-            values.append((log_p - volume).cpu().numpy())
+            return (log_p - volume).cpu().numpy()
+
+        values = [
+            part
+            for chunk in self._row_chunks(len(x), min(D, ALL_COLUMNS))
+            for part in halved(log_density, chunk)
+        ]
         return np.concatenate(values) - D * self.scaling_.log_unit
 
     def _precise_denoiser(self) -> Denoiser:
@@ -252,8 +309,9 @@ class GenerativeModel(CallbackSupportMixin, DensityMixin, BaseEstimator, metacla
         x, n_steps = trajectory.states[-1], len(trajectory.states) - 1
         probes = random_frame(x, ALL_COLUMNS // 2, torch.Generator().manual_seed(0))
         log_s = torch.linspace(np.log(s_max), np.log(s_min), n_steps + 1, dtype=torch.float64)
+        push = self.derivative.push
         rates = [
-            x.shape[1] - divergence(lambda y, s=s: denoise(y, s), state, probes)
+            x.shape[1] - divergence(lambda y, s=s: denoise(y, s), state, probes, push)
             for state, s in zip(trajectory.states, log_s.exp(), strict=True)
         ]
         return torch.trapezoid(torch.stack(rates), log_s.to(x.device), dim=0)

@@ -258,7 +258,8 @@ class Diffusion(TrainedModel):
             if history.stopped:
                 break
             budget -= history.steps[-1]
-        vars(self).update(self._learned(members, histories, basis, noise_range))
+        learned = self._learned(members, histories, basis, noise_range)
+        vars(self).update(self._probed(learned, x))
         context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes=dict)
         return self
 

@@ -13,11 +13,13 @@ from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from alignlearn._arrays import make_generator, resolve_device, row_chunks
+from alignlearn._arrays import halved, make_generator, resolve_device
 from alignlearn._callbacks import with_callbacks
 from alignlearn.checkpoint import Checkpoint, fingerprint
 from alignlearn.couplings import Coupling, EntropicCoupling, IndependentCoupling
+from alignlearn.derivatives import ALL_COLUMNS, divergence
 from alignlearn.flow import Denoiser, Flow
+from alignlearn.guards import guarded
 from alignlearn.matching import HeldOutMatchingLoss, MatchingLoss, SourceSampler
 from alignlearn.models.base import check_noise_range, check_window
 from alignlearn.models.trained import TrainedModel
@@ -33,7 +35,7 @@ from alignlearn.solvers import (
     StochasticSolver,
 )
 from alignlearn.sources import Source, StandardGaussian
-from alignlearn.tangent import ALL_COLUMNS, divergence, log_volume, random_frame
+from alignlearn.tangent import log_volume, random_frame
 from alignlearn.training import evaluation_interval, train
 
 
@@ -250,7 +252,7 @@ class FlowMatching(TrainedModel):
             on_evaluation=on_evaluation,
             checkpoint=checkpoint,
         )
-        vars(self).update(learned(field, history))
+        vars(self).update(self._probed(learned(field, history), x))
         context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes=dict)
         return self
 
@@ -329,7 +331,8 @@ class FlowMatching(TrainedModel):
             return super().flow(solver=solver, n_steps=n_steps, window=window)
         times = self._times(n_steps, window)
         sigma = self.path_.schedule.sigma(times)
-        return Flow(self.velocity(), solver, times, math.log(sigma[0] / sigma[-1]))
+        elapsed = math.log(sigma[0] / sigma[-1])
+        return Flow(self.velocity(), solver, times, elapsed, self.derivative)
 
     def _times(self, n_steps: int, window: tuple[float, float] | None) -> Tensor:
         if n_steps < 1:
@@ -379,16 +382,21 @@ class FlowMatching(TrainedModel):
             self.flow(solver=Heun()), field=copy.deepcopy(self.denoiser_).double().velocity
         )
         alpha = float(self.path_.alpha(flow.times[-1]))
-        values = []
-        for chunk in row_chunks(len(x), self._bytes_per_column() * min(D, ALL_COLUMNS)):
-            with torch.no_grad():
+
+        def log_density(chunk: slice) -> np.ndarray:
+            with guarded(flow.field), torch.no_grad():
                 trajectory = flow.trajectory(alpha * x[chunk])
-            if D <= ALL_COLUMNS:
-                volume = log_volume(flow, trajectory)
-            else:
-                volume = _estimated_log_volume(flow, trajectory.states)
-            log_p = self._source_log_density(trajectory.states[0])
-            values.append(log_p - volume.cpu().numpy())
+                if D <= ALL_COLUMNS:
+                    volume = log_volume(flow, trajectory)
+                else:
+                    volume = _estimated_log_volume(flow, trajectory.states)
+            return self._source_log_density(trajectory.states[0]) - volume.cpu().numpy()
+
+        values = [
+            part
+            for chunk in self._row_chunks(len(x), min(D, ALL_COLUMNS))
+            for part in halved(log_density, chunk)
+        ]
         return np.concatenate(values) + D * (math.log(alpha) - self.scaling_.log_unit)
 
     def _source_log_density(self, z: Tensor) -> np.ndarray:
@@ -446,7 +454,7 @@ def _estimated_log_volume(flow: Flow, states: Tensor) -> Tensor:
     """Trapezoidal ``int div v dt`` along a trajectory (n_steps + 1, n, D), (n,)."""
     probes = random_frame(states[-1], ALL_COLUMNS // 2, torch.Generator().manual_seed(0))
     rates = [
-        divergence(lambda x, t=t: flow.field(x, t), x, probes)
+        divergence(lambda x, t=t: flow.field(x, t), x, probes, flow.derivative.push)
         for x, t in zip(states, flow.times, strict=True)
     ]
     return torch.trapezoid(torch.stack(rates), flow.times.to(states.device), dim=0)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from numbers import Integral, Real
 from typing import Any
 
@@ -15,12 +15,14 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor, nn
+from torch import Tensor
 
 from alignlearn._arrays import make_generator, resolve_device
 from alignlearn._callbacks import with_callbacks
 from alignlearn.clocks import Clock, LinearClock
+from alignlearn.derivatives import graph_bytes, probe_derivative
 from alignlearn.flow import Denoiser, Flow
+from alignlearn.guards import networks_of
 from alignlearn.models.base import GenerativeModel, check_noise_range
 from alignlearn.predictions import Prediction
 from alignlearn.schedules import Schedule, VarianceExploding
@@ -30,7 +32,7 @@ from alignlearn.training import HeldOutLoss
 # Rows at which `fit` asks the network, and the loss from which it warns: 1 is no structure at all.
 _LOSS_ROWS, _NO_STRUCTURE = 64, 1.1
 
-# A column carried through a pass keeps about this share of what the pass itself must remember.
+# A forward pass of a row keeps about this share of what reverse mode would.
 _LIVE_SHARE = 8
 
 
@@ -232,8 +234,11 @@ class PretrainedModel(GenerativeModel):
         self.stretch_, self.offset_ = self._coordinates(x)
         denoise = self._denoiser(shape, dtype)
         noise_range, window = self._noise_levels()
-        self._activation_bytes = _activation_bytes(denoise, x, math.sqrt(math.prod(noise_range)))
+        s = torch.tensor(math.sqrt(math.prod(noise_range)), dtype=torch.float64)
+        self._first_words(denoise, x[:2], s)
         self.loss_ = self._loss(denoise, x, noise_range)
+        self.derivative_ = probe_derivative(lambda y: denoise(y, s), x[:2])
+        self._graph_bytes = graph_bytes(lambda y: denoise(y, s), x)
         self.noise_range_ = noise_range
         self.window_ = window  # last: with it the model is fitted
         context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes=dict)
@@ -285,11 +290,13 @@ class PretrainedModel(GenerativeModel):
         )
 
     def _bytes_per_column(self) -> int:
-        return max(super()._bytes_per_column(), self._activation_bytes // _LIVE_SHARE)
+        return max(super()._bytes_per_column(), self._graph_bytes // _LIVE_SHARE)
 
     def _place(self) -> tuple[torch.dtype, torch.device]:
         """Type and device of the network's numbers; of one without parameters float32, as asked."""
-        tensor = next((t for t in _tensors(self.network) if t.is_floating_point()), None)
+        modules = networks_of(self.network)
+        tensors = (t for m in modules for t in chain(m.parameters(), m.buffers()))
+        tensor = next((t for t in tensors if t.is_floating_point()), None)
         if tensor is None:
             return torch.float32, resolve_device(self.device)
         if self.device is not None and resolve_device(self.device).type != tensor.device.type:
@@ -351,6 +358,19 @@ class PretrainedModel(GenerativeModel):
         check_noise_range(s_min, s_max, window)
         return (s_min, s_max), (float(window[0]), float(window[1]))
 
+    def _first_words(self, denoise: NetworkDenoiser, x: Tensor, s: Tensor) -> None:
+        """Ask the network for the first time, so that what it refuses is said here."""
+        try:
+            with torch.no_grad():
+                denoise(x, s)
+        except (RuntimeError, TypeError, AttributeError, LookupError) as error:
+            rows = (len(x), *denoise.shape)
+            raise ValueError(
+                f"network fails at rows of shape {rows} and times of shape ({len(x)},): {error}. "
+                "Pass shape if it takes images, and functools.partial(network, ...) if it wants "
+                "further arguments."
+            ) from error
+
     def _loss(self, denoise: NetworkDenoiser, x: Tensor, noise_range) -> float:
         """Denoising loss at rows spread over x; warns if there is no structure in it."""
         generator = make_generator(self.random_state, x.device)
@@ -371,7 +391,8 @@ class PretrainedModel(GenerativeModel):
     def _check_params(self) -> None:
         if not callable(self.network) or isinstance(self.network, type):
             raise TypeError(f"network must be a callable (x, t), got {self.network!r}.")
-        modules = [m for m in _modules(self.network) if m.training]
+        modules = [module for module in networks_of(self.network) if module.training]
+        modules = [m for m in modules if not isinstance(m, torch.fx.GraphModule)]  # exported so
         if modules:
             raise ValueError(
                 f"network is in training mode ({type(modules[0]).__name__}.training is True), "
@@ -420,60 +441,3 @@ class PretrainedModel(GenerativeModel):
 
 def _is_number(value) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def _modules(network) -> Iterator[nn.Module]:
-    """Modules that a callable is made of: itself, what a partial fixes, the owner of a method."""
-    if isinstance(network, nn.Module):
-        yield network
-    elif isinstance(network, functools.partial):
-        for part in (network.func, *network.args, *network.keywords.values()):
-            yield from _modules(part)
-    elif hasattr(network, "__self__"):
-        yield from _modules(network.__self__)
-    else:
-        for part in getattr(network, "__dict__", {}).values():
-            if isinstance(part, nn.Module):
-                yield part
-
-
-def _tensors(network) -> Iterator[Tensor]:
-    """Parameters and buffers of its modules."""
-    for module in _modules(network):
-        yield from module.parameters()
-        yield from module.buffers()
-
-
-def _activation_bytes(denoise: NetworkDenoiser, x: Tensor, s: float) -> int:
-    """Bytes that a pass over one row must remember to be differentiated.
-
-    What two rows need more than one does: the weights are remembered once. This is also the first
-    time that the network is asked, so that what it refuses is said here.
-
-    Raises
-    ------
-    ValueError
-        If the network fails.
-    """
-    level = torch.tensor(s, dtype=torch.float64)
-
-    def remembered(n: int) -> int:
-        sizes: list[int] = []
-
-        def pack(tensor):
-            sizes.append(tensor.nbytes)
-            return tensor
-
-        hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
-        with torch.enable_grad(), hooks:
-            denoise(x[:n].clone().requires_grad_(True), level)
-        return sum(sizes)
-
-    try:
-        return max(0, remembered(2) - remembered(1))
-    except (RuntimeError, TypeError, AttributeError, LookupError) as error:
-        rows = (2, *denoise.shape)
-        raise ValueError(
-            f"network fails at rows of shape {rows} and times of shape (2,): {error}. Pass shape "
-            "if it takes images, and functools.partial(network, ...) if it wants further arguments."
-        ) from error

@@ -12,6 +12,7 @@ from sklearn.utils import check_scalar
 from torch import Tensor, nn
 
 from alignlearn._arrays import make_generator
+from alignlearn.derivatives import probe_derivative
 from alignlearn.models.base import GenerativeModel
 from alignlearn.networks import GatedNetwork
 
@@ -58,6 +59,14 @@ class TrainedModel(GenerativeModel):
     def _bytes_per_column(self) -> int:
         n_hidden = max((p.shape[0] for p in self.denoiser_.parameters()), default=1)
         return 32 * (self.n_features_in_ + n_hidden) * len(self.histories_)
+
+    def _probed(self, learned: dict, x: Tensor) -> dict:
+        """Fitted attributes, with how a network of the user's is differentiated; rows x scaled."""
+        vars(self).pop("derivative_", None)  # of an earlier fit
+        if self.network is None:
+            return learned
+        denoise, s = learned["denoiser_"], torch.tensor(learned["window_"]).double().prod().sqrt()
+        return {"derivative_": probe_derivative(lambda y: denoise(y, s), x[:2])} | learned
 
     def _check_training_params(self) -> None:
         for name in ("n_blocks", "max_iter", "batch_size", "n_iter_no_change"):

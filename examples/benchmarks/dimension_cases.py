@@ -18,7 +18,7 @@ import torch
 from common import Case
 
 from alignlearn.datasets import make_sphere
-from alignlearn.tangent import divergence
+from alignlearn.derivatives import divergence
 
 # Of skdim.datasets.BenchmarkManifolds; written out, so that the cases have names without it.
 MANIFOLDS = (

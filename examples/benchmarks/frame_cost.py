@@ -27,8 +27,9 @@ from sklearn.base import clone
 from alignlearn import LyapunovManifold
 from alignlearn._arrays import row_chunks
 from alignlearn.datasets import make_random_manifold
+from alignlearn.derivatives import ALL_COLUMNS, pull_back, push_forward
 from alignlearn.models import Diffusion
-from alignlearn.tangent import ALL_COLUMNS, pull_back, push_forward, random_frame
+from alignlearn.tangent import random_frame
 
 # (rows n, features D, columns asked for); up to D = 128 all D columns are carried in any case.
 GRID = {

@@ -31,6 +31,7 @@ from sklearn.exceptions import ConvergenceWarning
 from alignlearn import LyapunovManifold, ManifoldSupport
 from alignlearn.curves import TWO_MOONS
 from alignlearn.datasets import make_moons_curve
+from alignlearn.derivatives import jacobian
 from alignlearn.flow import Flow
 from alignlearn.models import KernelDiffusion
 from alignlearn.perturbations import ConstantError, OnScore, perturb
@@ -43,7 +44,7 @@ from alignlearn.response import (
 )
 from alignlearn.schedules import VarianceExploding
 from alignlearn.solvers import Exponential
-from alignlearn.tangent import jacobian, log_volume, lyapunov_frame, qr_frames
+from alignlearn.tangent import log_volume, lyapunov_frame, qr_frames
 
 
 def smooth_flow(moons, n_steps: int, s_min: float) -> Flow:
