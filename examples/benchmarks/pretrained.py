@@ -35,8 +35,8 @@ from alignlearn.datasets import make_blob_images
 from alignlearn.doors import from_diffusers
 
 FOLDER = Path(__file__).resolve().parent / "models"  # not in the repository
-N_QUERY = 100
-MANIFOLD = {"n_reference": 50}  # other than the defaults
+N_QUERY = 50
+MANIFOLD = {"n_reference": 30}  # other than the defaults
 CASES = {
     case.name: case
     for case in [
@@ -134,7 +134,7 @@ def measure(job: Job) -> dict:
         **state,
         **found,
         "d": d,
-        "n_parameters": sum(p.numel() for p in model.network.parameters()),
+        "n_parameters": sum(p.numel() for p in model.network.network.parameters()),
         "training_cpu_s": float(seconds.read_text()),
         "exponents": m.exponents_.tolist(),
         "noise_range": m.model_.noise_range_,
