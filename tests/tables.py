@@ -122,6 +122,11 @@ class GaussianNetwork(torch.nn.Module):
         return self.prediction.output(denoised, x, self.schedule, t)
 
 
+def noise_in_normal_data(x, t):
+    """The noise that is expected in standard normal data on the cosine path, ``sigma x``."""
+    return Cosine().sigma(t.double())[:, None].to(x) * x
+
+
 def pretrained(prediction, schedule, clock=None, mean=0.0, deviation=1.0, **options):
     """A pretrained model of independent Gaussian features."""
     network = GaussianNetwork(prediction, schedule, clock, mean, deviation)
@@ -142,11 +147,11 @@ MODELS = {
     "FlowMatching": lambda **options: FlowMatching(
         **({"width": 16, "n_blocks": 1, "max_iter": 8, "random_state": 0} | options)
     ),
-    "PretrainedModel": lambda **options: pretrained(
-        NoisePrediction(), Cosine(), shift=None, scale=None, random_state=0, **options
-    ),
+    "PretrainedModel": lambda **options: PretrainedModel(
+        noise_in_normal_data, NoisePrediction(), Cosine(), shift=None, scale=None, random_state=0
+    ).set_params(**options),
 }
-SINGLE_PRECISION = {"Diffusion", "FlowMatching"}  # their networks compute in float32
+SINGLE_PRECISION = {"Diffusion", "FlowMatching", "PretrainedModel"}  # their networks compute in float32
 # The same families with what they need to learn the law of a Gaussian sample in R^2 or R^3.
 LEARNED_MODELS = {
     "GaussianModel": MODELS["GaussianModel"],
