@@ -35,8 +35,8 @@ from alignlearn.datasets import make_blob_images
 from alignlearn.doors import from_diffusers
 
 FOLDER = Path(__file__).resolve().parent / "models"  # not in the repository
-N_QUERY = 50
-MANIFOLD = {"n_reference": 30}  # other than the defaults
+N_QUERY = 20
+MANIFOLD = {"n_reference": 10, "n_paths": 2}  # else the defaults
 CASES = {
     case.name: case
     for case in [
