@@ -37,8 +37,9 @@ class Encoder:
     keeps_device = True
 
     def is_own(self, cls: type) -> bool:
-        """Whether objects of a class are taken apart."""
-        return cls.__module__.partition(".")[0] == "alignlearn" or cls in _TORCH_MODULES
+        """Whether objects of a class are taken apart: not those that pickle in their own way."""
+        own = cls.__module__.partition(".")[0] == "alignlearn" or cls in _TORCH_MODULES
+        return own and cls.__reduce__ is object.__reduce__
 
     def foreign(self, value: Any, path: str) -> Any:
         """What becomes of a value that is neither plain nor own; `path` says where it is."""

@@ -86,3 +86,24 @@ class GatedNetwork(nn.Module):
         for block in self.blocks:
             h = block(h, e)
         return self.decode(_rms_norm(h))
+
+
+class ColumnTime(nn.Module):
+    """``(x, t) -> network(x, t[:, None])``: for networks of rows that take time as a column.
+
+    Such as those of this library behind `PretrainedModel`, which has one number for each row.
+
+    Parameters
+    ----------
+    network : nn.Module
+        ``(x (n, D), t (n, 1)) -> Tensor``.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.training = network.training
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """Rows x (n, D), times t (n,)."""
+        return self.network(x, t[:, None])

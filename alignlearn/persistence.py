@@ -7,7 +7,19 @@ from typing import Any
 from sklearn.base import BaseEstimator
 from torch import nn
 
-from alignlearn import _files, couplings, derivatives, networks, paths, schedules, solvers, sources
+from alignlearn import (
+    _files,
+    clocks,
+    couplings,
+    derivatives,
+    networks,
+    paths,
+    predictions,
+    schedules,
+    solvers,
+    sources,
+    tabulated,
+)
 from alignlearn._arrays import Scaling, resolve_device
 from alignlearn.boundary import KernelBoundary
 from alignlearn.dimension import DimensionEstimate
@@ -15,7 +27,13 @@ from alignlearn.embedding import Chart, LazyChart
 from alignlearn.gaussian import Gaussian
 from alignlearn.manifold import LyapunovManifold
 from alignlearn.margins import MarginReport
-from alignlearn.models import Diffusion, FlowMatching, GaussianModel, KernelDiffusion
+from alignlearn.models import (
+    Diffusion,
+    FlowMatching,
+    GaussianModel,
+    KernelDiffusion,
+    PretrainedModel,
+)
 from alignlearn.models.diffusion import MeanDenoiser, PreconditionedDenoiser, SpanDenoiser
 from alignlearn.models.velocity import SpanVelocity, VelocityNetwork
 from alignlearn.support import ManifoldSupport
@@ -28,6 +46,7 @@ ESTIMATORS = (
     KernelDiffusion,
     LyapunovManifold,
     ManifoldSupport,
+    PretrainedModel,
 )
 
 # What a file can hold: nothing else is ever built from one. A new class is one entry.
@@ -48,6 +67,9 @@ CLASSES = {
         SpanDenoiser,
         SpanVelocity,
         VelocityNetwork,
+        clocks.LinearClock,
+        clocks.LogNoiseClock,
+        clocks.NoiseClock,
         couplings.EntropicCoupling,
         couplings.IndependentCoupling,
         couplings.OptimalTransportCoupling,
@@ -55,6 +77,11 @@ CLASSES = {
         paths.PathSchedule,
         paths.SchroedingerBridgePath,
         paths.TrigonometricPath,
+        predictions.NoisePrediction,
+        predictions.SamplePrediction,
+        predictions.ScorePrediction,
+        predictions.VelocityPrediction,
+        predictions.VPrediction,
         sources.EightGaussians,
         sources.StandardGaussian,
         derivatives.CentralDifference,
@@ -63,6 +90,7 @@ CLASSES = {
         derivatives.DoubleBackward,
         derivatives.ForwardMode,
         derivatives.ReverseMode,
+        networks.ColumnTime,
         networks.GatedBlock,
         networks.GatedNetwork,
         nn.Linear,
@@ -81,6 +109,7 @@ CLASSES = {
         solvers.PredictorCorrector,
         solvers.ReverseDiffusion,
         solvers.RungeKutta4,
+        tabulated.Tabulated,
     )
 }
 

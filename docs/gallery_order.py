@@ -10,6 +10,7 @@ READING = [
     "embedding",
     "denoise",
     "training",
+    "pretrained",
     "pipeline",
 ]
 

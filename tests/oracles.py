@@ -12,6 +12,12 @@ from scipy.integrate import solve_ivp
 from scipy.stats import multivariate_normal
 
 
+def gaussian_sample(n=1000, D=3):
+    """Rows with standard deviations 1.5, 0.7, 0.2, off the origin."""
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((n, D)) * np.array([1.5, 0.7, 0.2])[:D] + np.arange(D)
+
+
 def gaussian_rates(variances, s_min, s_max):
     """Lyapunov exponents of Gaussian data, ``log sqrt((c + s_min^2)/(c + s_max^2)) / elapsed``.
 

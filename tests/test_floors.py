@@ -23,7 +23,7 @@ FLOORS = [
         "derivatives",
         "_blocks",
     ],
-    ["flow"],
+    ["flow", "clocks", "predictions", "tabulated"],
     ["tangent", "networks", "gaussian", "curves"],
     [
         "models",
@@ -48,6 +48,7 @@ FLOORS = [
     [
         "manifold",
         "boundary",
+        "doors",
         "margins",
         "perturbations",
         "support",

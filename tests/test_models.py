@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from oracles import gaussian_log_density, gaussian_rates
+from oracles import gaussian_log_density, gaussian_rates, gaussian_sample
 from sklearn.base import clone
 from tables import LEARNED_MODELS, MODELS, SOLVERS, cases
 
@@ -17,13 +17,6 @@ from alignlearn.solvers import ExponentialMidpoint, ReverseDiffusion
 from alignlearn.tangent import lyapunov_frame
 
 every_model = pytest.mark.parametrize("make_model", **cases(MODELS))
-STANDARD_DEVIATIONS = np.array([1.5, 0.7, 0.2])
-
-
-def gaussian_sample(n=1000, D=3):
-    """Rows with the standard deviations above, off the origin."""
-    rng = np.random.default_rng(0)
-    return rng.standard_normal((n, D)) * STANDARD_DEVIATIONS[:D] + np.arange(D)
 
 
 @pytest.fixture(scope="module", params=LEARNED_MODELS)

@@ -114,7 +114,11 @@ def turn_of(X):
     return X[:, [1, 2, 0]]
 
 
-@pytest.mark.parametrize("make_model", **cases(LEARNED_MODELS))
+# A pretrained network knows its own data, whatever it is fitted to.
+FITTED_TO_DATA = {k: make for k, make in LEARNED_MODELS.items() if k != "PretrainedModel"}
+
+
+@pytest.mark.parametrize("make_model", **cases(FITTED_TO_DATA))
 def test_model_of_these_data_beats_the_model_of_turned_data(make_model):
     X, held_out = gaussian(300), gaussian(40, 1)
     model = make_model()

@@ -25,6 +25,7 @@ import model_selection
 import networks
 import out_of_core
 import peer_speed
+import pretrained
 import projection
 import robustness
 import tangents
@@ -53,6 +54,7 @@ SCRIPTS = [
     (projection, 3),
     (downstream, 3),
     (robustness, 5),
+    (pretrained, 1),
 ]
 
 

@@ -29,6 +29,7 @@ from embedding_tables import EMBEDDING_TABLES
 from failures import FAILURE_TABLES
 from formats import by_case, number, percent, provenance, spread, table
 from model_selection import SELECTION_TABLES
+from pretrained import PRETRAINED_TABLES
 from robustness_tables import ROBUSTNESS_TABLES
 from speed_tables import SPEED_TABLES
 
@@ -372,6 +373,7 @@ TABLES: dict[str, tuple[str, Callable[[list[dict]], str]]] = {
     **SELECTION_TABLES,
     **EMBEDDING_TABLES,
     **ROBUSTNESS_TABLES,
+    **PRETRAINED_TABLES,
     **{name: (DIMENSION_SCRIPTS, build) for name, (build, _) in DIMENSION_TABLES.items()},
 }
 
