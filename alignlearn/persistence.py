@@ -7,7 +7,17 @@ from typing import Any
 from sklearn.base import BaseEstimator
 from torch import nn
 
-from alignlearn import _files, couplings, derivatives, networks, paths, schedules, solvers, sources
+from alignlearn import (
+    _files,
+    couplings,
+    derivatives,
+    networks,
+    paths,
+    schedules,
+    solvers,
+    sources,
+    unet,
+)
 from alignlearn._arrays import Scaling, resolve_device
 from alignlearn.boundary import KernelBoundary
 from alignlearn.dimension import DimensionEstimate
@@ -65,6 +75,9 @@ CLASSES = {
         derivatives.ReverseMode,
         networks.GatedBlock,
         networks.GatedNetwork,
+        unet.GatedConvBlock,
+        unet.UNet,
+        nn.Conv2d,
         nn.Linear,
         nn.ModuleList,
         schedules.Cosine,
