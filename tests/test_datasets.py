@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 from scipy.stats import kstest, norm
+from sklearn.datasets import load_sample_images
 
 from alignlearn import datasets
 from alignlearn.datasets import (
+    load_image_patches,
     make_affine_subspace,
     make_blob_images,
     make_blob_scenes,
@@ -617,3 +619,30 @@ def test_torus_tangents_at_noisy_points_are_normal_to_the_way_from_the_core_circ
 def test_torus_tangents_refuse_points_without_a_normal(points, message):
     with pytest.raises(ValueError, match=message):
         torus_tangents(points)
+
+
+# ------------------------------------------------------------------------------------ photographs
+
+
+@pytest.mark.parametrize("color, C", [(True, 3), (False, 1)])
+def test_patches_are_windows_of_the_photographs_channels_first(color, C):
+    pytest.importorskip("PIL")
+    photographs = [image / 255 for image in load_sample_images().images]
+    X = load_image_patches(5, patch_size=6, color=color, random_state=0)
+    for i, row in enumerate(X.reshape(5, C, 6, 6)):
+        image = photographs[i >= 3]  # half of each, the first has one more
+        channels = image.transpose(2, 0, 1) if color else image.mean(axis=2)[None]
+        corners = np.argwhere(np.abs(channels - row[:, :1, :1]).max(axis=0) < 1e-12)
+        windows = [channels[:, i : i + 6, j : j + 6] for i, j in corners]
+        assert any(w.shape == row.shape and np.allclose(w, row, atol=1e-12) for w in windows)
+
+
+def test_patches_are_drawn_by_their_random_state_and_refuse_what_does_not_fit():
+    pytest.importorskip("PIL")
+    first, again, other = (load_image_patches(9, random_state=seed) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+    with pytest.raises(ValueError, match="expected patch_size <= 427"):
+        load_image_patches(9, patch_size=500)
+    with pytest.raises(ValueError, match="expected n_samples to be an integer >= 1"):
+        load_image_patches(0)

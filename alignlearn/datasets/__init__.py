@@ -28,8 +28,8 @@ set                       dimension d        coordinates D
 `make_square_scenes`      1 to 4 an object   image_size squared
 ========================  =================  ==================
 
-`torus_tangents` gives the frames of the torus at noisy points too; `load_idx` reads files of the
-format of MNIST, which come without the truth.
+`torus_tangents` gives the frames of the torus at noisy points too. `load_idx` reads files of the
+format of MNIST, `load_image_patches` cuts patches of photographs: real images, without the truth.
 
 The sets share these options, which their own pages do not repeat:
 
@@ -59,6 +59,7 @@ from alignlearn.datasets.linear import (
     make_hypercube,
     make_random_manifold,
 )
+from alignlearn.datasets.patches import load_image_patches
 from alignlearn.datasets.scenes import make_blob_scenes, make_square_scenes
 from alignlearn.datasets.sheets import (
     make_s_curve,
@@ -76,6 +77,7 @@ from alignlearn.datasets.surfaces import (
 __all__ = [
     "ManifoldSample",
     "load_idx",
+    "load_image_patches",
     "make_affine_subspace",
     "make_blob_images",
     "make_blob_scenes",
