@@ -114,6 +114,10 @@ class DenoisingLoss:
         return denoising_loss(denoise, x_0, s[own], z[own]) * self.team.weight(n)
 
 
+# Numbers in the rows that are evaluated at once: images are many features, and many more hidden.
+_HELD_OUT_SIZE = 2**18
+
+
 class HeldOutLoss:
     """Denoising loss of held-out rows, noise drawn once: comparable between steps and models.
 
@@ -140,7 +144,11 @@ class HeldOutLoss:
     def __call__(self, denoise: Callable[[Tensor, Tensor], Tensor]) -> float:
         """Loss of a denoiser; of a team, the part of this process in the sum."""
         n, own = len(self.x), self.team.share(len(self.x))
-        loss = denoising_loss(denoise, self.x[own], self.s[own], self.z[own])
+        n_rows = max(1, _HELD_OUT_SIZE // self.x.shape[1])
+        mine = (part[own].split(n_rows) for part in (self.x, self.s, self.z))
+        parts = [(len(x), denoising_loss(denoise, x, s, z)) for x, s, z in zip(*mine, strict=True)]
+        n_own = sum(rows for rows, _ in parts)
+        loss = sum(rows / n_own * loss for rows, loss in parts)
         return float(loss * self.team.weight(n))
 
 

@@ -19,6 +19,7 @@ import extraction
 import failures
 import frame_cost
 import frame_speed
+import images
 import make_tables
 import model_selection
 import networks
@@ -51,6 +52,7 @@ SCRIPTS = [
     (projection, 3),
     (downstream, 3),
     (robustness, 5),
+    (images, 1),
 ]
 
 
