@@ -388,6 +388,7 @@ def test_one_command_runs_every_script_with_its_own_seeds(tmp_path, monkeypatch,
         "projection": {0, 1, 2},
         "downstream": {0, 1, 2},
         "robustness": {0, 1, 2, 3, 4},
+        "images": {0},
     }
     if not has_peers:
         del expected["dimension_peers"]
