@@ -71,7 +71,7 @@ class UNet(nn.Module):
     are filled up with zeros. Each pixel has a bias of its own: a place can mean something.
 
     Nothing but products, convolutions and norms over channels, which both modes of differentiation
-    take under `torch.func.vmap`; no layer mixes rows.
+    take in batches of tangent columns; no layer mixes rows.
 
     Parameters
     ----------

@@ -5,8 +5,8 @@ Images are more than rows of numbers
 Two blobs that move about: four degrees of freedom among 256 pixels, with known tangent spaces. Told
 the shape of the image, ``Diffusion`` learns with a small U-Net what is near in the image; without
 it the network sees 256 unrelated columns, and learns from so few images hardly anything. Each of
-the four true moves of an image is projected onto the tangent space that either model has found: what
-is left of it is what the model knows of that move.
+the four true moves of an image is projected onto the tangent space that either model has found:
+what is left of it is what the model knows of that move.
 """
 
 import warnings
