@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from alignlearn.networks import N_NOISE, _linear, _rms_norm, noise_features, noise_frequencies
+from alignlearn.networks import N_NOISE, _linear, noise_features, noise_frequencies
 
 # Images of so many pixels a side are read in squares of four; a level is halved as long as a side
 # has at least so many of its own.
@@ -29,6 +29,11 @@ def _convolved(layer: nn.Conv2d, h: Tensor) -> Tensor:
     return layer(h.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
+def _norm(h: Tensor) -> Tensor:
+    """Channels over their root mean square where that is large: dim pixels stay dim."""
+    return h * torch.rsqrt((h * h).mean(-1, keepdim=True) + 1)
+
+
 def _fold(h: Tensor) -> Tensor:
     """Squares of four pixels become one of four times as many channels."""
     n, H, W, c = h.shape
@@ -44,8 +49,10 @@ def _unfold(h: Tensor) -> Tensor:
 class GatedConvBlock(nn.Module):
     """`GatedBlock` at every pixel, of its 3 x 3 neighbourhood and of the mean over the image.
 
-    ``h + W_o (silu(a + V [e, mean g]) * b)``, ``(a, b) = W * g``, g the pixel's channels over their
-    root mean square; ``W *`` is the convolution.
+    ``h + W_o (silu(a + V [e, mean g]) * b)``, ``(a, b) = W * g``, with the convolution ``W *`` and
+    ``g = h / sqrt(1 + |h|^2 / width)`` over the channels of a pixel. Unlike a root mean square
+    alone this norm lets a block see how bright a pixel is: objects that only move have one
+    brightness, and noise in it must go.
     """
 
     def __init__(self, width: int, generator: torch.Generator) -> None:
@@ -56,7 +63,7 @@ class GatedConvBlock(nn.Module):
 
     def forward(self, h: Tensor, e: Tensor) -> Tensor:
         """Hidden images h (n, H, W, width) with noise features e (n or 1, N_NOISE)."""
-        g = _rms_norm(h)
+        g = _norm(h)
         a, b = _convolved(self.inner, g).chunk(2, -1)
         whole = self.whole(torch.cat([e.expand(len(h), -1), g.mean((1, 2))], -1))
         return h + self.outer(nn.functional.silu(a + whole[:, None, None]) * b)
@@ -156,6 +163,6 @@ class UNet(nn.Module):
             h = block(h, e)
         for block, up in zip(reversed(self.up_blocks), reversed(self.up), strict=True):
             h = block(skips.pop() + _unfold(up(h)), e)
-        h = self.decode(_rms_norm(h))
+        h = self.decode(_norm(h))
         h = _unfold(h) if self.folded else h
         return h[:, :H, :W].permute(0, 3, 1, 2).reshape(x.shape)

@@ -118,7 +118,7 @@ def manifold_of(method: str, images: ImageCase, max_iter: int | None = None) -> 
     """The network of whole rows with its defaults, or the U-Net for about as many seconds."""
     model = Diffusion()
     if method == "U-Net":
-        model.set_params(image_shape=images.shape, batch_size=64, max_iter=images.max_iter)
+        model.set_params(image_shape=images.shape, batch_size=32, max_iter=images.max_iter)
     if max_iter is not None:
         model.set_params(max_iter=max_iter)
     return LyapunovManifold(model=model, **READING)
