@@ -145,11 +145,8 @@ class HeldOutLoss:
         """Loss of a denoiser; of a team, the part of this process in the sum."""
         n, own = len(self.x), self.team.share(len(self.x))
         n_rows = max(1, _HELD_OUT_SIZE // self.x.shape[1])
-        mine = (part[own].split(n_rows) for part in (self.x, self.s, self.z))
-        parts = [(len(x), denoising_loss(denoise, x, s, z)) for x, s, z in zip(*mine, strict=True)]
-        n_own = sum(rows for rows, _ in parts)
-        loss = sum(rows / n_own * loss for rows, loss in parts)
-        return float(loss * self.team.weight(n))
+        parts = zip(*(p[own].split(n_rows) for p in (self.x, self.s, self.z)), strict=True)
+        return float(sum(len(x) / n * denoising_loss(denoise, x, s, z) for x, s, z in parts))
 
 
 def evaluation_interval(max_iter: int, n_evaluations: int = 40) -> int:

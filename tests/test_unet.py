@@ -6,9 +6,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from alignlearn.datasets import make_blob_scenes
+from alignlearn.derivatives import pull_back, push_forward
 from alignlearn.frames import FrameReader
 from alignlearn.models import Diffusion, FlowMatching
-from alignlearn.tangent import pull_back, push_forward
 from alignlearn.unet import UNet
 
 SHAPES = {
