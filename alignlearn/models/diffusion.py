@@ -81,15 +81,15 @@ class Diffusion(TrainedModel):
     image_shape : (C, H, W) or (H, W), optional
         Rows are images, flattened with the channels first: the default network is a small `UNet`,
         which learns local structure from fewer images than a network of whole rows, and costs more
-        a step. Then a single network is the default, and the data's linear span is not used.
+        a step. The data's linear span is not used then.
     width : int, optional
-        Width of the default network; default from n and D.
+        Width of the default network; default from n and D, for images 32 channels.
     n_blocks : int, default=3
-        Blocks of the default network.
+        Blocks of the default network; for images of its coarsest level.
     n_estimators : int, optional
         Number of networks, or rather a budget of as many times `max_iter` steps: networks that stop
-        early leave time for others, up to four. 1 is a single network. Default 3 where the default
-        network is small, else 2.
+        early leave time for others, up to four. 1 is a single network, and the default for images;
+        else 3 where the default network is small, 2 where not.
     max_iter : int, default=3000
         Optimisation steps of a network at most. More steps give better tangent spaces where data
         suffice.

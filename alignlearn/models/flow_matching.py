@@ -65,9 +65,9 @@ class FlowMatching(TrainedModel):
     image_shape : (C, H, W) or (H, W), optional
         Rows are images: the default network is a `UNet`, see `Diffusion`.
     width : int, optional
-        Width of the default network; default from n and D.
+        Width of the default network; default from n and D, for images 32 channels.
     n_blocks : int, default=3
-        Blocks of the default network.
+        Blocks of the default network; for images of its coarsest level.
     max_iter : int, default=3000
         Optimisation steps at most.
     batch_size : int, default=256
