@@ -114,6 +114,10 @@ class DenoisingLoss:
         return denoising_loss(denoise, x_0, s[own], z[own]) * self.team.weight(n)
 
 
+# Numbers in the rows that are evaluated at once: images are many features, and many more hidden.
+_HELD_OUT_SIZE = 2**18
+
+
 class HeldOutLoss:
     """Denoising loss of held-out rows, noise drawn once: comparable between steps and models.
 
@@ -140,8 +144,9 @@ class HeldOutLoss:
     def __call__(self, denoise: Callable[[Tensor, Tensor], Tensor]) -> float:
         """Loss of a denoiser; of a team, the part of this process in the sum."""
         n, own = len(self.x), self.team.share(len(self.x))
-        loss = denoising_loss(denoise, self.x[own], self.s[own], self.z[own])
-        return float(loss * self.team.weight(n))
+        n_rows = max(1, _HELD_OUT_SIZE // self.x.shape[1])
+        parts = zip(*(p[own].split(n_rows) for p in (self.x, self.s, self.z)), strict=True)
+        return float(sum(len(x) / n * denoising_loss(denoise, x, s, z) for x, s, z in parts))
 
 
 def evaluation_interval(max_iter: int, n_evaluations: int = 40) -> int:

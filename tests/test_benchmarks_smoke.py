@@ -141,6 +141,7 @@ def test_every_script_measures_and_makes_its_tables(tmp_path):
     import failures
     import frame_cost
     import frame_speed
+    import images
     import make_tables
     import model_selection
     import networks
@@ -238,6 +239,16 @@ def test_every_script_measures_and_makes_its_tables(tmp_path):
     robustness.N_SAMPLES, robustness.N_FRAMES, robustness_tables.N_RESAMPLES = 20, 3, 3
     [errs] = robustness.make_jobs(["robust/circle"], [0], ["CFM"], ["velocity"], max_iter=2)
     assert common.run_jobs(robustness.measure, [errs], common.Store("robustness", tmp_path)) == 0
+    images.READING, images.N_FRESH = {"n_steps": 1, "n_paths": 1, "n_reference": 2}, 2
+    images.N_JACOBIAN, images.SCALES = 1, (0.5,)
+    store, scene = common.Store("images", tmp_path), images.CASES["images/blobs4"]
+    small = replace(scene.case, n=40, make=partial(scene.case.make, image_size=6))
+    images.CASES["images/blobs4"] = scene._replace(case=small, shape=(6, 6))
+    real = images.CASES["images/digits"]
+    images.CASES["images/digits"] = real._replace(case=replace(real.case, n=40))
+    for name, methods in (("blobs4", ["U-Net", "MLP"]), ("digits", ["U-Net"])):
+        jobs = images.make_jobs([f"images/{name}"], [0], methods, max_iter=1)
+        assert common.run_jobs(images.measure, jobs, store, workers=1) == 0
     record = common.Store("tangents", tmp_path).records()[0]
     for name in ("torus-300-0", "sphere2"):
         copied = {**record, "case": name, "title": name, "key": name}
@@ -399,6 +410,7 @@ def test_one_command_runs_every_script_with_its_own_seeds(tmp_path, monkeypatch,
         "downstream": {0, 1, 2},
         "robustness": {0, 1, 2, 3, 4},
         "pretrained": {0},
+        "images": {0},
     }
     if not has_peers:
         del expected["dimension_peers"]

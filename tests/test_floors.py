@@ -24,7 +24,7 @@ FLOORS = [
         "_blocks",
     ],
     ["flow", "clocks", "predictions", "tabulated"],
-    ["tangent", "networks", "gaussian", "curves"],
+    ["tangent", "networks", "unet", "gaussian", "curves"],
     [
         "models",
         "training",

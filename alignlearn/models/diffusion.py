@@ -78,14 +78,18 @@ class Diffusion(TrainedModel):
     network : torch.nn.Module, optional
         Map ``(x (n, D), log_s () or (n, 1)) -> (n, D)``, copied by `fit`. Default: a
         `GatedNetwork` sized from the data.
+    image_shape : (C, H, W) or (H, W), optional
+        Rows are images, flattened with the channels first: the default network is a small `UNet`,
+        which learns local structure from fewer images than a network of whole rows, and costs more
+        a step. The data's linear span is not used then.
     width : int, optional
-        Width of the default network; default from n and D.
+        Width of the default network; default from n and D, for images 32 channels.
     n_blocks : int, default=3
-        Blocks of the default network.
+        Blocks of the default network; for images of its coarsest level.
     n_estimators : int, optional
         Number of networks, or rather a budget of as many times `max_iter` steps: networks that stop
-        early leave time for others, up to four. 1 is a single network. Default 3 where the default
-        network is small, else 2.
+        early leave time for others, up to four. 1 is a single network, and the default for images;
+        else 3 where the default network is small, 2 where not.
     max_iter : int, default=3000
         Optimisation steps of a network at most. More steps give better tangent spaces where data
         suffice.
@@ -141,6 +145,7 @@ class Diffusion(TrainedModel):
         self,
         *,
         network=None,
+        image_shape=None,
         width=None,
         n_blocks=3,
         n_estimators=None,
@@ -157,6 +162,7 @@ class Diffusion(TrainedModel):
         random_state=None,
     ):
         self.network = network
+        self.image_shape = image_shape
         self.width = width
         self.n_blocks = n_blocks
         self.n_estimators = n_estimators
@@ -217,7 +223,9 @@ class Diffusion(TrainedModel):
         basis = self._span_basis(x)
         x = x if basis is None else x @ basis
         n_estimators = self.n_estimators
-        if n_estimators is None:
+        if n_estimators is None and self.image_shape is not None:
+            n_estimators = 1
+        elif n_estimators is None:
             n_estimators = 3 if default_width(*x.shape) == SMALL_WIDTH else 2
         n_evaluations = -(-self.max_iter // evaluation_interval(self.max_iter))
         context = self._init_callback_context(max_subtasks=(n_estimators + 1) * n_evaluations)

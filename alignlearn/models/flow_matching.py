@@ -62,10 +62,12 @@ class FlowMatching(TrainedModel):
     network : torch.nn.Module, optional
         Map ``(x (n, D), log_s () or (n, 1)) -> (n, D)``, copied by `fit`. Default: a
         `GatedNetwork` sized from the data.
+    image_shape : (C, H, W) or (H, W), optional
+        Rows are images: the default network is a `UNet`, see `Diffusion`.
     width : int, optional
-        Width of the default network; default from n and D.
+        Width of the default network; default from n and D, for images 32 channels.
     n_blocks : int, default=3
-        Blocks of the default network.
+        Blocks of the default network; for images of its coarsest level.
     max_iter : int, default=3000
         Optimisation steps at most.
     batch_size : int, default=256
@@ -129,6 +131,7 @@ class FlowMatching(TrainedModel):
         coupling=None,
         source=None,
         network=None,
+        image_shape=None,
         width=None,
         n_blocks=3,
         max_iter=3000,
@@ -146,6 +149,7 @@ class FlowMatching(TrainedModel):
         self.coupling = coupling
         self.source = source
         self.network = network
+        self.image_shape = image_shape
         self.width = width
         self.n_blocks = n_blocks
         self.max_iter = max_iter

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 from numbers import Integral, Real
 
@@ -19,12 +20,15 @@ from alignlearn.derivatives import probe_derivative
 from alignlearn.gaussian import triangle
 from alignlearn.models.base import GenerativeModel
 from alignlearn.networks import GatedNetwork
+from alignlearn.unet import UNet
 
 # Rows held out by a network at most: more would decide no better when its weights are best.
 _HELD_OUT = 20_000
 
 # Width of the default network where few or low-dimensional data make it small.
 SMALL_WIDTH = 64
+# Width of the U-Net of images at its finest level.
+IMAGE_WIDTH = 32
 
 
 def default_width(n_samples: int, n_features: int) -> int:
@@ -35,15 +39,20 @@ def default_width(n_samples: int, n_features: int) -> int:
 class TrainedModel(GenerativeModel):
     """A generative model whose `denoiser_` is trained in steps.
 
-    A new member has the parameters `network`, `width`, `n_blocks`, `max_iter`, `batch_size`,
-    `learning_rate`, `validation_fraction`, `n_iter_no_change` and `checkpoint` of `Diffusion`.
+    A new member has the parameters `network`, `image_shape`, `width`, `n_blocks`, `max_iter`,
+    `batch_size`, `learning_rate`, `validation_fraction`, `n_iter_no_change` and `checkpoint` of
+    `Diffusion`.
     """
 
     def _training_rows(self, X) -> Tensor | DiskRows:
         """Scaled rows of X (n, D), float32 on the device, if all processes of a team have them."""
-        return Team.current().every(
-            lambda: self._fit_scaled_rows(X, torch.float32, resolve_device(self.device))
-        )
+
+        def scaled() -> Tensor | DiskRows:
+            x = self._fit_scaled_rows(X, torch.float32, resolve_device(self.device))
+            self._check_image_shape(x.shape[1])
+            return x
+
+        return Team.current().every(scaled)
 
     def _begin(self, x: Tensor | DiskRows) -> tuple[Team, Checkpoint | None, np.random.RandomState]:
         """Team, checkpoint and randomness of a training on x, the same for all of the team.
@@ -78,7 +87,7 @@ class TrainedModel(GenerativeModel):
     def _span_basis(self, x: Tensor | DiskRows) -> Tensor | None:
         """Orthonormal basis (D, r) of the linear span of the rows, None if that is everything."""
         rank = self.scaling_.rank
-        if rank == x.shape[1] or self.network is not None:
+        if rank == x.shape[1] or self.network is not None or self.image_shape is not None:
             return None
         if rank <= self.gaussian_.basis.shape[1]:
             return self.gaussian_.basis[:, :rank].contiguous()
@@ -95,12 +104,22 @@ class TrainedModel(GenerativeModel):
     def _make_network(self, n_samples: int, n_features: int, rng) -> nn.Module:
         if self.network is not None:
             return copy.deepcopy(self.network)
+        if self.image_shape is not None:
+            width = IMAGE_WIDTH if self.width is None else self.width
+            return UNet(
+                _channels_first(self.image_shape),
+                width=width,
+                n_blocks=self.n_blocks,
+                generator=make_generator(rng),
+            )
         width = default_width(n_samples, n_features) if self.width is None else self.width
         generator = make_generator(rng)
         return GatedNetwork(n_features, width=width, n_blocks=self.n_blocks, generator=generator)
 
     def _bytes_per_column(self) -> int:
         n_hidden = max((p.shape[0] for p in self.denoiser_.parameters()), default=1)
+        for module in self.denoiser_.modules():
+            n_hidden = max(n_hidden, getattr(module, "n_hidden", 0))
         return 32 * (self.n_features_in_ + n_hidden) * len(self.histories_)
 
     def _probed(self, learned: dict, x: Tensor) -> dict:
@@ -136,3 +155,32 @@ class TrainedModel(GenerativeModel):
             raise ValueError(
                 f"network must be a torch.nn.Module or None, got {type(self.network).__name__}."
             )
+        if self.image_shape is not None:
+            if self.network is not None:
+                raise ValueError("expected network or image_shape, got both: leave one None.")
+            _channels_first(self.image_shape)
+
+    def _check_image_shape(self, n_features: int) -> None:
+        """Refuse an `image_shape` that rows of so many features do not have."""
+        if self.image_shape is not None and math.prod(self.image_shape) != n_features:
+            raise ValueError(
+                f"image_shape={self.image_shape!r} has {math.prod(self.image_shape)} values, but X "
+                f"has {n_features} features: rows are flattened images, channels first."
+            )
+
+
+def _channels_first(image_shape) -> tuple[int, int, int]:
+    """Shape (C, H, W) of (C, H, W) or (H, W).
+
+    Raises
+    ------
+    ValueError
+        If it is neither.
+    """
+    is_shape = isinstance(image_shape, tuple | list) and len(image_shape) in (2, 3)
+    if not is_shape or not all(isinstance(n, Integral) and n >= 1 for n in image_shape):
+        raise ValueError(
+            f"image_shape must be (C, H, W) or (H, W), positive integers, got {image_shape!r}."
+        )
+    C, H, W = image_shape if len(image_shape) == 3 else (1, *image_shape)
+    return int(C), int(H), int(W)

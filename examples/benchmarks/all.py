@@ -20,6 +20,7 @@ import extraction
 import failures
 import frame_cost
 import frame_speed
+import images
 import make_tables
 import model_selection
 import networks
@@ -55,6 +56,7 @@ SCRIPTS = [
     (downstream, 3),
     (robustness, 5),
     (pretrained, 1),
+    (images, 1),
 ]
 
 
