@@ -25,6 +25,7 @@ FLOORS = [
         "measurement",
         "neighbors",
         "projection",
+        "streaming",
         "tangent_graph",
         "_arrays",
         "_callbacks",
