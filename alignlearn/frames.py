@@ -124,11 +124,15 @@ class FrameQuestion:
         return [np.dtype((float, shapes[part])) for part in self.parts]
 
     @property
+    def columns(self) -> int:
+        """Columns that are carried."""
+        D, k = self.frames.model.n_features_in_, self.n_columns + self.frames.n_oversamples
+        return D if D <= ALL_COLUMNS else min(D, k)
+
+    @property
     def bytes_per_row(self) -> int:
-        """Memory of a row with all columns carried."""
-        model = self.frames.model
-        D, k = model.n_features_in_, self.n_columns + self.frames.n_oversamples
-        return model._bytes_per_column() * (D if D <= ALL_COLUMNS else min(D, k))
+        """Memory of a row with all of its columns."""
+        return self.frames.model._bytes_per_column() * self.columns
 
     @property
     def settings(self) -> dict:
