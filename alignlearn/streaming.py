@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -14,7 +15,8 @@ import joblib
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
 from scipy import sparse
-from torch import Tensor
+from sklearn.base import BaseEstimator
+from torch import Tensor, nn
 
 from alignlearn import __version__, _files
 from alignlearn._arrays import row_chunks, shared_threads
@@ -361,8 +363,16 @@ class _Describer(Encoder):
     )
     keeps_device = False
 
+    def is_own(self, cls: type) -> bool:
+        return super().is_own(cls) or issubclass(cls, BaseEstimator)  # a model of the user's
+
     def foreign(self, value: Any, path: str) -> Any:
-        return describe(value)
+        if isinstance(value, nn.Module):
+            return describe(value)
+        try:
+            return joblib.hash(value)
+        except (pickle.PicklingError, AttributeError, TypeError):
+            return describe(value)
 
 
 def _fingerprint(question: Question, rows: Rows, job: dict) -> dict[str, str]:
