@@ -84,7 +84,6 @@ TARGETS = {
     "memmap": lambda zeros, folder: in_a_file(zeros, folder, "out"),
     "zarr-like": lambda zeros, folder: ZarrLike(zeros),
     "path": lambda zeros, folder: folder / "out.npy",
-    "text": lambda zeros, folder: str(folder / "out.npy"),
     "resumable": lambda zeros, folder: Resumable(ZarrLike(zeros), folder / "journal"),
 }
 
@@ -124,7 +123,7 @@ def test_answers_that_are_written_are_those_of_memory(m, expected, tmp_path, que
     with in_chunks(m):
         found = getattr(m, question)(X, out=out)
     np.testing.assert_array_equal(found[:], expected[question], strict=True)
-    if isinstance(out, str | Path):
+    if isinstance(out, Path):
         np.testing.assert_array_equal(np.load(out), expected[question], strict=True)
     else:
         assert found is getattr(out, "array", out)
@@ -176,18 +175,17 @@ def test_no_more_rows_than_a_block_are_held(m, monkeypatch, question):
     assert rows.largest == 6 and out.largest <= N_ROWS // N_CHUNKS
 
 
-def test_memory_does_not_grow_with_the_number_of_rows(m, tmp_path, monkeypatch):
+def test_memory_is_a_fraction_of_the_rows_and_of_the_answers(m, tmp_path, monkeypatch):
+    """All that numpy and Python take, and the garbage that was not collected yet."""
     monkeypatch.setattr(streaming, "_BLOCK_BYTES", 2**12)
-    peaks = []
-    for n in (500, 5000):
-        rows = in_a_file(np.resize(X, (n, D)), tmp_path, f"rows{n}")
-        out = in_a_file(np.zeros((n, D, d)), tmp_path, f"out{n}")
-        with config_context(working_memory=0.05):
-            tracemalloc.start()
-            m.tangent_space(rows, d, out=out)
-            peaks.append(tracemalloc.get_traced_memory()[1])
-            tracemalloc.stop()
-    assert peaks[1] < 1.5 * peaks[0] + 10_000
+    rows = in_a_file(np.resize(X, (12_000, D)), tmp_path)
+    out = in_a_file(np.zeros((12_000, D, d)), tmp_path, "out")
+    with config_context(working_memory=0.03):
+        tracemalloc.start()
+        m.tangent_space(rows, d, out=out)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 0.5 * out.nbytes
 
 
 # --- errors before anything is computed -------------------------------------------------------
@@ -233,7 +231,7 @@ def test_a_frame_without_two_outs_is_refused(m):
         m.lyapunov_frame(X, d, out=zeros_for("tangent_space"))
 
 
-@pytest.mark.parametrize("value, words", [(np.nan, "NaN"), (1e30, "too far")])
+@pytest.mark.parametrize("value, words", [(np.nan, "NaN"), (1e200, "too far")])
 def test_bad_rows_at_the_end_of_a_store_are_refused_before_work(m, monkeypatch, value, words):
     monkeypatch.setattr(streaming, "_BLOCK_BYTES", 6 * 8 * D)
     monkeypatch.setattr(streaming, "_answer", None)
@@ -388,6 +386,8 @@ def test_journal_of_another_job_is_refused(m, finished, monkeypatch, job, words)
 
 @pytest.mark.parametrize("make_model", **cases(MODELS))
 def test_fit_of_the_same_seed_goes_on(make_model, tmp_path, places):
-    for _ in range(2):
-        manifold(make_model()).score_samples(X, out=tmp_path / "out.npy")
+    first, second = manifold(make_model()), manifold(make_model())
+    places.clear()
+    for m in (first, second):
+        m.score_samples(X, out=str(tmp_path / "out.npy"))
     assert len(places) == 1
