@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import torch
 
-from alignlearn._arrays import validate_rows
+from alignlearn._arrays import row_chunks, validate_rows
 from alignlearn.flow import Flow
 from alignlearn.models.base import GenerativeModel
 from alignlearn.solvers import Solver, StochasticSolver
@@ -130,14 +130,13 @@ class FrameQuestion:
         return D if D <= ALL_COLUMNS else min(D, k)
 
     @property
-    def bytes_per_row(self) -> int:
-        """Memory of a row with all of its columns."""
-        return self.frames.model._bytes_per_column() * self.columns
-
-    @property
     def settings(self) -> dict:
         """What the frames depend on."""
         return vars(self.frames) | {"n_columns": self.n_columns, "window": self.window}
+
+    def chunks(self, n_rows: int) -> Iterator[slice]:
+        """Rows that carry their columns together."""
+        return row_chunks(n_rows, self.frames.model._bytes_per_column() * self.columns)
 
     def answer(self, X: np.ndarray) -> tuple[np.ndarray, ...]:
         """The parts at rows of X (n, D)."""
@@ -158,14 +157,14 @@ class DensityQuestion:
     model: GenerativeModel
 
     @property
-    def bytes_per_row(self) -> int:
-        """Memory of a row with the columns of its log determinant."""
-        return self.model._bytes_per_column() * min(self.model.n_features_in_, ALL_COLUMNS)
-
-    @property
     def settings(self) -> dict:
         """What densities depend on."""
         return vars(self)
+
+    def chunks(self, n_rows: int) -> Iterator[slice]:
+        """Rows that carry the columns of their log determinants together."""
+        columns = min(self.model.n_features_in_, ALL_COLUMNS)
+        return row_chunks(n_rows, self.model._bytes_per_column() * columns)
 
     def answer(self, X: np.ndarray) -> tuple[np.ndarray]:
         """Log densities (n,) of rows X (n, D)."""

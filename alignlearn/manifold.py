@@ -133,6 +133,14 @@ class LyapunovManifold(
     n_features_in_ : int
         Number of features D.
 
+    Notes
+    -----
+    Methods with ``out=`` answer more rows than memory holds. X may be a memmap, or anything else
+    with a shape, a dtype and slices of rows that is not in memory, such as a dataset of h5py or
+    zarr: it is read in blocks, once to check it and once to answer. `out` is an array of the shape
+    and, up to rounding, the type that is returned otherwise, in memory or not; or the path of a
+    .npy file, or a `Resumable`, and then a call that was killed goes on when it is made again.
+
     References
     ----------
     N. Chandramoorthy, A. de Clercq, "When and how can inexact generative models still sample from
@@ -364,7 +372,7 @@ class LyapunovManifold(
         ----------
         X : array-like of shape (n_samples, n_features)
         out : array-like, path or Resumable, optional
-            Where the result is written, see the class: rows need not fit into memory then.
+            Where the result is written, chunk by chunk, and what is returned; see Notes.
 
         Returns
         -------
@@ -383,7 +391,7 @@ class LyapunovManifold(
         n_components : int, optional
             Number d of vectors, default `dimension_`.
         out : array-like, path or Resumable, optional
-            Where the result is written, see the class: rows need not fit into memory then.
+            Where the result is written, chunk by chunk, and what is returned; see Notes.
 
         Returns
         -------
@@ -407,7 +415,7 @@ class LyapunovManifold(
         ----------
         X : array-like of shape (n_samples, n_features)
         out : array-like, path or Resumable, optional
-            Where the result is written, see the class: rows need not fit into memory then.
+            Where the result is written, chunk by chunk, and what is returned; see Notes.
 
         Returns
         -------
@@ -465,7 +473,7 @@ class LyapunovManifold(
         ----------
         X : array-like of shape (n_samples, n_features)
         out : array-like, path or Resumable, optional
-            Where the result is written, see the class: rows need not fit into memory then.
+            Where the result is written, chunk by chunk, and what is returned; see Notes.
 
         Returns
         -------
@@ -527,7 +535,7 @@ class LyapunovManifold(
         ----------
         X : array-like of shape (n_samples, n_features)
         out : array-like, path or Resumable, optional
-            Where the result is written, see the class: rows need not fit into memory then.
+            Where the result is written, chunk by chunk, and what is returned; see Notes.
 
         Returns
         -------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,9 @@ from alignlearn.streaming import stream
 
 # Steps to the ridge; the first already lands on it where the density is Gaussian.
 _N_STEPS = 6
+
+# Memory of a point that moves, in tangent columns.
+_MOVING = 8
 
 # A valley is looked for at these shares of the length of the edge, and its depth counts so much:
 # the coarser sees that two sheets end, the finer, which errs more, that two clusters are apart.
@@ -67,14 +71,14 @@ class RidgeProjection:
         return [np.dtype((float, (self.model.n_features_in_,)))]
 
     @property
-    def bytes_per_row(self) -> int:
-        """Memory of a row while its frame is taken, or while it moves."""
-        return max(self.normals.bytes_per_row, 8 * self.model._bytes_per_column())
-
-    @property
     def settings(self) -> dict:
         """What the projection depends on."""
         return vars(self.frames) | {"dimension": self.dimension, "noise": self.noise}
+
+    def chunks(self, n_rows: int) -> Iterator[slice]:
+        """Rows whose frames are taken, and which move, together."""
+        columns = max(self.normals.columns, _MOVING)
+        return row_chunks(n_rows, self.model._bytes_per_column() * columns)
 
     def answer(self, X: np.ndarray) -> tuple[np.ndarray]:
         """Points (n, D) on the ridge for a chunk of rows X (n, D)."""
@@ -116,7 +120,7 @@ def density_valley(model: GenerativeModel, a: np.ndarray, b: np.ndarray) -> np.n
     """
     a, b = model.encode(a), model.encode(b)
     depths = [np.empty(0)]
-    for chunk in row_chunks(len(a), 8 * model._bytes_per_column()):
+    for chunk in row_chunks(len(a), _MOVING * model._bytes_per_column()):
         start, edge = a[chunk], b[chunk] - a[chunk]
         depth = [weight * _climb(model, start, edge, share) for share, weight in SHARES]
         depths.append(torch.stack(depth).amin(0).double().cpu().numpy())

@@ -19,7 +19,7 @@ from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from alignlearn import __version__, _files
-from alignlearn._arrays import row_chunks, shared_threads
+from alignlearn._arrays import shared_threads
 from alignlearn._plain import Encoder
 from alignlearn.checkpoint import describe
 
@@ -80,12 +80,11 @@ class Question(Protocol):
     """What is asked of every row alone, in chunks, and by workers: a value that can be pickled."""
 
     @property
-    def bytes_per_row(self) -> int:
-        """Memory that a row needs while it is answered."""
-
-    @property
     def settings(self) -> dict[str, Any]:
         """What the answers depend on, by name."""
+
+    def chunks(self, n_rows: int) -> Iterator[slice]:
+        """Rows that are answered together, in order: as many as memory allows."""
 
     def answer(self, X: np.ndarray) -> tuple[np.ndarray, ...]:
         """One array or several with as many rows as X (n, D)."""
@@ -196,7 +195,7 @@ def stream(
     targets = [_Target(o, len(rows), t, fingerprint) for o, t in zip(out, types, strict=True)]
     todo = (
         place
-        for place in row_chunks(len(rows), question.bytes_per_row)
+        for place in question.chunks(len(rows))
         if not all(target.has(place) for target in targets)
     )
     try:

@@ -25,8 +25,10 @@ import networks
 import peer_speed
 import projection
 import robustness
+import size
 import tangents
 import training_speed
+import workers
 from common import RESULTS
 
 # In this order, each with the number of seeds that it needs: those that measure time come first,
@@ -36,6 +38,8 @@ SCRIPTS = [
     (frame_speed, 1),
     (training_speed, 1),
     (peer_speed, 1),
+    (size, 1),
+    (workers, 1),
     (tangents, 5),
     (dimension, 3),
     (dimension_peers, 3),

@@ -144,7 +144,7 @@ def measure_here(
     X = make_random_manifold(n_train, min(5, D - 1), D, noise=0.01, random_state=0).points
     reader = reader_of(X, narrow)
     question = FrameQuestion(reader, k, reader.model.window_, ("vectors",))
-    chunk_rows = max(1, 32 * 2**20 // question.bytes_per_row)
+    chunk_rows = next(question.chunks(10**9)).stop
     question.answer(X[:1])  # first calls import and compile
     shares = shares_of(partial(question.answer, X[: min(n, chunk_rows)]))
     with tempfile.TemporaryDirectory() as folder:

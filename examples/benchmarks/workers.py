@@ -15,6 +15,7 @@ import resource
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -28,7 +29,6 @@ from size import reader_of
 from sklearn import config_context
 
 from alignlearn import LyapunovManifold
-from alignlearn._arrays import row_chunks
 from alignlearn.datasets import make_random_manifold
 from alignlearn.frames import FrameQuestion
 from alignlearn.streaming import Question, stream
@@ -44,8 +44,8 @@ class Timed:
 
     question: Question
 
-    bytes_per_row = property(lambda self: self.question.bytes_per_row)
-    settings = property(lambda self: self.question.settings)
+    def chunks(self, n_rows: int) -> Iterator[slice]:
+        return self.question.chunks(n_rows)
 
     def answer(self, X: np.ndarray) -> tuple[np.ndarray, ...]:
         torch.set_num_threads(1)
@@ -94,7 +94,7 @@ def measure_here(backend: str, workers: int, n: int = N, memory: float = MEMORY)
         Parallel(n_jobs=workers, batch_size=1)(warm_up)  # workers import
         start, cpu = time.perf_counter(), cpu_of_this_process()
         rows = reader.rows(X)
-        n_chunks = sum(1 for _ in row_chunks(n, question.bytes_per_row))
+        n_chunks = sum(1 for _ in question.chunks(n))
         options = {"finish": finish, "n_jobs": workers}
         [vectors] = stream(Timed(question), rows, question.types, **options)
         wall, cpu = time.perf_counter() - start, cpu_of_this_process() - cpu
