@@ -66,8 +66,9 @@ class Resumable:
     >>> m = LyapunovManifold(model=KernelDiffusion(), random_state=0).fit(X)
     >>> out = np.empty((400, 3, 2))
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     result = m.tangent_space(X, out=Resumable(out, os.path.join(folder, "journal")))
-    >>> result is out, bool((out == m.tangent_space(X)).all())
+    ...     journal = os.path.join(folder, "journal")
+    ...     result = m.tangent_space(X, n_components=2, out=Resumable(out, journal))
+    >>> result is out, bool((out == m.tangent_space(X, n_components=2)).all())
     (True, True)
     """
 

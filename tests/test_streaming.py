@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tracemalloc
@@ -28,7 +29,7 @@ from sklearn import config_context
 from sklearn.mixture import GaussianMixture
 from tables import MODELS, cases
 
-from alignlearn import load, streaming
+from alignlearn import load, save, streaming
 from alignlearn.models import GaussianModel, KernelDiffusion
 from alignlearn.streaming import Resumable
 
@@ -129,10 +130,12 @@ def test_answers_that_are_written_are_those_of_memory(m, expected, tmp_path, que
         assert found is getattr(out, "array", out)
 
 
-def test_backends_without_generators_give_the_same(m, expected, monkeypatch):
-    """Such as ray and multiprocessing; `test_parallel` has the others."""
+@pytest.mark.parametrize("as_they_come", [True, False])
+def test_workers_stream_the_same_in_several_waves(m, expected, monkeypatch, as_they_come):
+    """Also where a backend has lists only, as ray and multiprocessing; all in `test_parallel`."""
     monkeypatch.setattr(m, "n_jobs", 2)
-    monkeypatch.setattr(ThreadingBackend, "supports_return_generator", False)
+    monkeypatch.setattr(streaming, "_AHEAD", 1)
+    monkeypatch.setattr(ThreadingBackend, "supports_return_generator", as_they_come)
     with parallel_config("threading"), in_chunks(m):
         found = m.tangent_space(ZarrLike(X), d)
     np.testing.assert_array_equal(found, expected["tangent_space"])
@@ -180,7 +183,7 @@ def test_memory_is_a_fraction_of_the_rows_and_of_the_answers(m, tmp_path, monkey
     monkeypatch.setattr(streaming, "_BLOCK_BYTES", 2**12)
     rows = in_a_file(np.resize(X, (12_000, D)), tmp_path)
     out = in_a_file(np.zeros((12_000, D, d)), tmp_path, "out")
-    with config_context(working_memory=0.03):
+    with config_context(working_memory=0.1):
         tracemalloc.start()
         m.tangent_space(rows, d, out=out)
         peak = tracemalloc.get_traced_memory()[1]
@@ -342,6 +345,21 @@ def test_file_that_is_gone_is_made_again(m, expected, finished, places):
         found = m.tangent_space(X, d, out=finished)
     np.testing.assert_array_equal(found, expected["tangent_space"])
     assert len(places) == N_CHUNKS
+
+
+def test_script_of_the_guide_runs_and_runs_again(m, tmp_path, monkeypatch, places):
+    page = (Path(__file__).parents[1] / "docs" / "parallel.md").read_text()
+    script = re.search(r"```python\n(# job.py\n.*?)```", page, re.DOTALL)[1]
+    monkeypatch.chdir(tmp_path)
+    save(m, "manifold.safetensors")
+    np.save("rows.npy", X)
+    with parallel_config("sequential"):
+        exec(script, {})
+        places.clear()
+        exec(script, {})
+    assert places == []
+    np.testing.assert_array_equal(np.load("tangents.npy"), m.tangent_space(X))
+    np.testing.assert_array_equal(np.load("dimensions.npy"), m.dimension(X))
 
 
 class Mixture(GaussianModel):
