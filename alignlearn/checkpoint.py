@@ -133,11 +133,11 @@ def fingerprint(estimator, x: Tensor | DiskRows) -> dict[str, str]:
         "data": digest(x),
         "device": x.device.type,
         "alignlearn": __version__,
-        **{k: _describe(v) for k, v in params if k not in ("checkpoint", "device")},
+        **{k: describe(v) for k, v in params if k not in ("checkpoint", "device")},
     }
 
 
-def _describe(value) -> str:
+def describe(value) -> str:
     """Text that is the same for equal values, also in another process."""
     if isinstance(value, nn.Module):
         return f"{type(value).__qualname__} {digest(*value.state_dict().values())}"

@@ -150,8 +150,10 @@ def test_every_script_measures_and_makes_its_tables(tmp_path):
     import projection
     import robustness
     import robustness_tables
+    import size
     import tangents
     import training_speed
+    import workers
 
     job = tiny(common)
     common.N_CORES = 1  # short calls are slower with two threads
@@ -172,6 +174,20 @@ def test_every_script_measures_and_makes_its_tables(tmp_path):
             "result": frame_cost.measure_here(20, 3, 3, n_train=60, repeats=1),
         }
     )
+    size.NARROW = {"width": 8, "n_blocks": 1}
+    for n in (20, 30):
+        cell = size.measure_here(n, 3, 2, narrow=True, out=True, n_train=30)
+        cell = {**store.records()[0], "key": f"n{n}", "case": f"n{n}", "result": cell}
+        common.Store("size", tmp_path).append(cell)
+    one = workers.measure_here("loky", 1, n=12)
+    two = {**one, "workers": 2, "worker_cpu_s": [0.1, 0.1]}
+    for result in (one, two):
+        of = {
+            **store.records()[0],
+            "key": str(result["workers"]),
+            "options": {"x": result["workers"]},
+        }
+        common.Store("workers", tmp_path).append({**of, "result": result})
     budgets = budget.make_jobs([sphere], [0], (2, 3), job.manifold)
     assert [b.manifold.model.max_iter for b in budgets] == [2, 3]
     store = common.Store("budget", tmp_path)
@@ -261,6 +277,8 @@ def test_every_script_measures_and_makes_its_tables(tmp_path):
     assert "sphere2 |" not in make_tables.make_table("tangents", tmp_path)
     assert "| **8.7** |" in make_tables.make_table("published", tmp_path)  # the lowest
     assert "too slow, over 9" in make_tables.make_table("peer-speed", tmp_path)
+    assert "| n, to a file | 20 to 30 |" in make_tables.make_table("growth", tmp_path)
+    assert "| loky | 2 |" in make_tables.make_table("workers", tmp_path)
     assert "| MLE | ValueError: no | 4 |" in make_tables.make_table("dimension-failures", tmp_path)
     assert make_tables.fill(filled, tmp_path) == filled
     empty = make_tables.fill(page, tmp_path / "nowhere")
@@ -396,6 +414,8 @@ def test_one_command_runs_every_script_with_its_own_seeds(tmp_path, monkeypatch,
         "training_speed": {0},
         "out_of_core": {0},
         "peer_speed": {0},
+        "size": {0},
+        "workers": {0},
         "tangents": {0, 1, 2, 3, 4},
         "extraction": {100, 101},
         "networks": {0, 1, 2},

@@ -36,6 +36,7 @@ FLOORS = [
         "measurement",
         "neighbors",
         "projection",
+        "streaming",
         "tangent_graph",
         "_arrays",
         "_callbacks",

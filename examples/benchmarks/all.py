@@ -29,8 +29,10 @@ import peer_speed
 import pretrained
 import projection
 import robustness
+import size
 import tangents
 import training_speed
+import workers
 from common import RESULTS
 
 # In this order, each with the number of seeds that it needs: those that measure time come first,
@@ -42,6 +44,8 @@ SCRIPTS = [
     (training_speed, 1),
     (out_of_core, 1),
     (peer_speed, 1),
+    (size, 1),
+    (workers, 1),
     (tangents, 5),
     (dimension, 3),
     (dimension_peers, 3),
