@@ -359,9 +359,9 @@ def test_rows_of_a_convolutional_network_fit_the_memory_allowed(rng):
     assert model.derivative == CONVOLUTIONAL and row > 64 * N_FEATURES * 8
     with config_context(working_memory=64 * row / 2**20):
         sizes = [c.stop - c.start for c in model._row_chunks(100, N_FEATURES)]
-    assert sum(sizes) == 100 and 8 <= max(sizes) <= 64
-    with config_context(working_memory=1):
-        sizes = [c.stop - c.start for c in model._row_chunks(9, 2, bytes_kept=2**19)]
+    assert sum(sizes) == 100 and 4 <= max(sizes) <= 16  # a graph, and what is done with it
+    with config_context(working_memory=100):
+        sizes = [c.stop - c.start for c in model._row_chunks(9, 2, bytes_kept=50 * 2**20)]
     assert max(sizes) == 2
 
 

@@ -42,8 +42,8 @@ from alignlearn.schedules import Schedule, VarianceExploding
 from alignlearn.solvers import ExponentialMidpoint, ReverseDiffusion, Solver
 from alignlearn.tangent import log_volume, random_frame
 
-# Memory of a step in graphs of the network: that of reverse mode and the work on eight columns.
-_GRAPHS = 3
+# Peak memory of a step in graphs of the network: pushing eight columns through a U-Net takes five.
+_GRAPHS = 6
 
 # Graphs of a convolutional network at once: enough rows to fill its products.
 _GRAPH_CACHE = 256 * 2**20
