@@ -272,7 +272,7 @@ def probe_derivative(step: Step, x: Tensor, *, first: Derivative | None = None) 
         generator = torch.Generator().manual_seed(0)
         E = torch.randn((2, *x.shape), generator=generator, dtype=torch.float64).to(x)
         E = E / E.norm(dim=-1, keepdim=True)
-        expected, error = _best_difference(step, x, E)
+        difference, expected, error = _best_difference(step, x, E)
         size = expected.norm()
         # Never more than half of the derivative: of a map this rough only differences are left.
         allowed = torch.minimum(_PROBE_TOLERANCE * size + 5 * error, size / 2)
@@ -285,8 +285,8 @@ def probe_derivative(step: Step, x: Tensor, *, first: Derivative | None = None) 
             u = expected / size.clamp_min(torch.finfo(x.dtype).tiny)
             return float(((pull(step, x, u) * E).sum() - size).abs() / allowed)
 
-        pushes = (first.push, ForwardMode(1), DoubleBackward(), CentralDifference())
-        pulls = (first.pull, ReverseMode(1), DifferenceAdjoint())
+        pushes = (first.push, ForwardMode(1), DoubleBackward(), difference)
+        pulls = (first.pull, ReverseMode(1), DifferenceAdjoint(difference))
         reasons: list[str] = []
         found = Derivative(
             _first_right(pushes, push_is_off, reasons), _first_right(pulls, pull_is_off, reasons)
@@ -318,17 +318,14 @@ def _first_right(lifts: tuple, is_off: Callable[[Lift], float], reasons: list[st
     return lifts[-1]
 
 
-def _best_difference(step: Step, x: Tensor, E: Tensor) -> tuple[Tensor, Tensor]:
+def _best_difference(step: Step, x: Tensor, E: Tensor) -> tuple[CentralDifference, Tensor, Tensor]:
     """Central difference of the length that changes it least when doubled, and that change."""
     middle = torch.finfo(x.dtype).eps ** (1 / 3)
-    best = None
+    tried = []
     for length in (4 * middle, middle, middle / 4):
         once, twice = (CentralDifference(h)(step, x, E) for h in (length, 2 * length))
-        change = (once - twice).norm()
-        if best is None or change < best[1]:
-            best = once, change
-    assert best is not None
-    return best
+        tried.append((CentralDifference(length), once, (once - twice).norm()))
+    return min(tried, key=lambda found: float(found[2]))
 
 
 def _graph(step: Step, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -378,7 +375,7 @@ def graph_bytes(step: Step, x: Tensor) -> int:
         return total
 
     with guarded(step):
-        row = x[:1]
+        row = x[:1].clone()  # a slice keeps the storage of all rows
         return max(0, saved(torch.cat([row, row])) - saved(row))
 
 

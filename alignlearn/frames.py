@@ -62,16 +62,15 @@ class FrameReader:
             parts = Parallel(n_jobs=self.n_jobs)(
                 delayed(self._read_chunk)(x[chunk], n_columns, window) for chunk in chunks
             )
-        frames = [frame for part in parts for frame in part]
-        return LyapunovFrame(*(np.concatenate(arrays) for arrays in zip(*frames, strict=True)))
+        return _concatenate(parts)
 
     def flow(self, window: tuple[float, float]) -> Flow:
         """The generating process over a window of noise levels."""
         solver = self.model.default_solver() if self.solver is None else self.solver
         return self.model.flow(solver=solver, n_steps=self.n_steps, window=window)
 
-    def _read_chunk(self, x: torch.Tensor, n_columns: int, window) -> list[LyapunovFrame]:
-        """Frames of rows x: one, or several of fewer rows where memory does not suffice."""
+    def _read_chunk(self, x: torch.Tensor, n_columns: int, window) -> LyapunovFrame:
+        """Frames at rows x, of fewer rows at a time where memory does not suffice."""
         flow = self.flow(window)
         x = x * self.model._schedule_of(flow.solver).alpha(flow.times[-1]).to(x)
 
@@ -88,7 +87,7 @@ class FrameReader:
                 )
             return LyapunovFrame(*(part.double().cpu().numpy() for part in frame))
 
-        return halved(read, slice(0, len(x)))
+        return _concatenate(halved(read, slice(0, len(x))))
 
     def _trajectories(self, flow: Flow, x: torch.Tensor, generator) -> Iterable[Trajectory]:
         """To rows x, made when asked for."""
@@ -107,3 +106,7 @@ class FrameReader:
         shape = ((n_paths + 1) // 2, n_steps, 1, D)
         half = torch.randn(shape, generator=generator, dtype=torch.float64).to(x)
         return torch.stack([half, -half], 1).flatten(0, 1)[:n_paths]
+
+
+def _concatenate(frames: list[LyapunovFrame]) -> LyapunovFrame:
+    return LyapunovFrame(*(np.concatenate(arrays) for arrays in zip(*frames, strict=True)))

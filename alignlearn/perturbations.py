@@ -230,7 +230,7 @@ class PerturbedFlow(Flow):
 
     Parameters
     ----------
-    field, solver, times, elapsed
+    field, solver, times, elapsed, derivative
         Of the unperturbed flow.
     place : Place
         What the error is added to.
@@ -243,7 +243,7 @@ class PerturbedFlow(Flow):
 
     def step(self, i: int) -> Callable[[Tensor], Tensor]:
         """The perturbed map from ``times[i]`` to ``times[i + 1]``, without its additive noise."""
-        plain = Flow(self.field, self.solver, self.times, self.elapsed)
+        plain = Flow(self.field, self.solver, self.times, self.elapsed, self.derivative)
         return self.place.step(plain, i, self.errors[i])
 
 
@@ -278,4 +278,5 @@ def perturb(
     errors = error.fields(flow.n_steps, n_features, make_generator(random_state))
     if isinstance(on, OnScore) or (isinstance(on, OnVelocity) and not flow.solver.takes_velocity):
         on = replace(on, schedule=on._schedule_of(flow.solver))  # said here if it is missing
-    return PerturbedFlow(flow.field, flow.solver, flow.times, flow.elapsed, on, errors)
+    of_flow = (flow.field, flow.solver, flow.times, flow.elapsed, flow.derivative)
+    return PerturbedFlow(*of_flow, on, errors)

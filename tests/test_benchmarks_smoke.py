@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -34,6 +35,20 @@ def test_local_pca_finds_a_plane_at_every_size():
     assert sorted(tangents) == [3, 5, 20]  # more than d neighbours, at most n
     for vectors in tangents.values():
         np.testing.assert_allclose(tangent_error(vectors, basis), 0, atol=1e-5)
+
+
+def small_network(size, channels):
+    """A convolution in the place of a UNet2DModel."""
+
+    class Network(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Conv2d(3, 3, 3, padding=1)
+
+        def forward(self, images, time):
+            return SimpleNamespace(sample=self.layer(images))
+
+    return Network()
 
 
 @pytest.mark.parametrize("n_draws", [0, 2])
@@ -116,6 +131,7 @@ def test_only_the_newest_settings_enter_a_table(tmp_path):
 @pytest.mark.filterwarnings("ignore")
 def test_every_script_measures_and_makes_its_tables(tmp_path):
     import budget
+    import column_cost
     import common
     import dimension
     import downstream
@@ -164,6 +180,10 @@ def test_every_script_measures_and_makes_its_tables(tmp_path):
         store = common.Store(script.__name__, tmp_path)
         timed = common.Job(job.case, 0, job.manifold, options[script.__name__])
         assert common.run_jobs(script.measure, [timed], store, workers=1) == 0
+    column_cost.make_network = small_network  # works without diffusers
+    [columns] = column_cost.make_jobs([(4, 1, 2)], job.manifold, repeats=1)
+    store = common.Store("column_cost", tmp_path)
+    assert common.run_jobs(column_cost.measure, [columns], store, workers=1) == 0
     random = peer_speed.case_of(60, 4, 2)
     found = {"method": "alignlearn", "n": 60, "D": 4, "d": 2, "limit_s": 9.0, "too_slow": False}
     found |= peer_speed.measure_here("alignlearn", 60, 4, 2, 0, max_iter=2)
@@ -352,6 +372,7 @@ def test_one_command_runs_every_script_with_its_own_seeds(tmp_path, monkeypatch,
     expected = {
         "frame_cost": {0},
         "frame_speed": {0},
+        "column_cost": {0},
         "training_speed": {0},
         "peer_speed": {0},
         "tangents": {0, 1, 2, 3, 4},

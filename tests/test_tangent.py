@@ -31,7 +31,7 @@ from alignlearn.solvers import (
     Solver,
     StochasticSolver,
 )
-from alignlearn.tangent import log_volume, lyapunov_frame, qr_sweep
+from alignlearn.tangent import _qr, log_volume, lyapunov_frame, qr_sweep
 
 D, N_STEPS, S_MAX, S_MIN = 4, 8, 3.0, 0.1
 every_solver = pytest.mark.parametrize("make_solver", **cases(SOLVERS))
@@ -316,6 +316,27 @@ def test_one_sweep_does_not_read_the_spectrum_of_a_small_system(points, generato
     sweep = qr_sweep(flow, trajectory, 2, generator=generator)
     assert (frame.exponents - rates[:, :2]).abs().max() < 1e-9
     assert (sweep.exponents - rates[:, :2]).abs().max() > 0.05
+
+
+# --- QR of columns ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("log_condition", [0.0, 5.0, 14.0])
+def test_columns_are_orthonormal_to_rounding_whatever_they_lost(log_condition, generator):
+    """Columns are let contract by `_MAX_LOG_RANGE` e-folds, and a single step may do more.
+
+    Householder's QR does not mind. Two passes of Cholesky's, the fast way on a GPU, are as good for
+    tall columns up to that range, and have no factor any more at 14 e-folds in float32.
+    """
+    U = torch.linalg.qr(torch.randn(3, 300, 20, dtype=torch.float64, generator=generator)).Q
+    V = torch.linalg.qr(torch.randn(3, 20, 20, dtype=torch.float64, generator=generator)).Q
+    E = (U * torch.linspace(0, -log_condition, 20).double().exp() @ V.mT).float()
+    Q, R = _qr(E.permute(2, 0, 1))
+    torch.testing.assert_close(Q.mT @ Q, torch.eye(20).expand(3, 20, 20), rtol=0, atol=3e-6)
+    torch.testing.assert_close(Q @ R, E, rtol=0, atol=3e-6)
+    assert (R.diagonal(dim1=-2, dim2=-1) >= 0).all()
+    failed = torch.linalg.cholesky_ex(E.mT @ E).info > 0
+    assert bool(failed.any()) == (log_condition > 10)
 
 
 # --- several noise paths ----------------------------------------------------------------------

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import budget
+import column_cost
 import dimension
 import dimension_peers
 import downstream
@@ -35,6 +36,7 @@ from common import RESULTS
 SCRIPTS = [
     (frame_cost, 1),
     (frame_speed, 1),
+    (column_cost, 1),
     (training_speed, 1),
     (peer_speed, 1),
     (tangents, 5),

@@ -36,6 +36,22 @@ def frame_speed_table(records: list[dict]) -> str:
     return table(header, rows)
 
 
+def column_cost_table(records: list[dict]) -> str:
+    """Forward passes per column of every rule, those that frames take in bold."""
+    results = sorted((r["result"] for r in records), key=lambda x: (x["size"], x["n"]))
+    rows = []
+    for x in results:
+        image = f"{x['n']} of {x['size']} x {x['size']} x {x['D'] // x['size'] ** 2}"
+        cells = [
+            f"**{number(cost)}**" if name in x["chosen"] else number(cost)
+            for name, cost in x["per_column"].items()
+        ]
+        weights, graph = number(x["n_parameters"] / 1e3), number(x["graph_mb"])
+        rows.append([image, x["columns"], weights, number(x["forward_ms"]), graph, *cells])
+    header = ["images", "columns", "weights / 1000", "forward pass, ms", "graph of a row, MB"]
+    return table([*header, *results[0]["per_column"]], rows)
+
+
 def training_speed_table(records: list[dict]) -> str:
     """Rates of training and of its matrix products alone."""
     results = sorted((r["result"] for r in records), key=lambda x: (x["D"], x["n"], x["threads"]))
@@ -125,6 +141,7 @@ def budget_table(records: list[dict]) -> str:
 
 SPEED_TABLES: dict[str, tuple[str, Callable[[list[dict]], str]]] = {
     "frame-speed": ("frame_speed", frame_speed_table),
+    "column-cost": ("column_cost", column_cost_table),
     "training-speed": ("training_speed", training_speed_table),
     "peer-speed": ("peer_speed", peer_speed_table),
     "budget": ("budget", budget_table),

@@ -1,0 +1,81 @@
+"""On a GPU: the answers of the CPU, in float32 products and without TF32. Skipped without one."""
+
+import numpy as np
+import pytest
+import torch
+from oracles import Mixture
+from real_networks import N_FEATURES, image_network
+from tables import MODELS, cases
+
+from alignlearn import LyapunovManifold
+from alignlearn.datasets import make_sphere
+from alignlearn.derivatives import probe_derivative
+from alignlearn.guards import guarded
+from alignlearn.tangent import _qr
+
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+]
+
+
+@pytest.fixture
+def tf32():
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    yield
+    torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize("make_model", **cases(MODELS))
+def test_frames_and_densities_are_those_of_the_cpu(make_model, tf32):
+    """The same fitted model, moved: training on a GPU draws other numbers."""
+    X = make_sphere(60, 2, random_state=0).points
+    m = LyapunovManifold(model=make_model(device="cpu"), n_paths=2, n_reference=5, random_state=0)
+    m.fit(X)
+    frame, density = m.lyapunov_frame(X[:5]), m.score_samples(X[:5])
+    model = m.model_
+    for name, value in vars(model).items():
+        if isinstance(value, torch.Tensor | torch.nn.Module):
+            setattr(model, name, value.to("cuda"))
+    model.gaussian_ = type(model.gaussian_)(*(part.to("cuda") for part in model.gaussian_))
+    moved = m.lyapunov_frame(X[:5])
+    np.testing.assert_allclose(moved.exponents, frame.exponents, rtol=0, atol=1e-4)
+    leading = [(v[..., :2] @ v[..., :2].swapaxes(1, 2)) for v in (moved.vectors, frame.vectors)]
+    np.testing.assert_allclose(*leading, rtol=0, atol=1e-2)
+    np.testing.assert_allclose(m.score_samples(X[:5]), density, rtol=0, atol=1e-6)
+
+
+def test_derivatives_of_a_network_are_those_of_the_cpu(tf32, generator):
+    network, s = image_network().float(), torch.tensor(0.5)
+    x = torch.randn(3, N_FEATURES, generator=generator)
+    E = torch.randn(4, 3, N_FEATURES, generator=generator)
+    results = []
+    for device in ("cuda", "cpu"):
+        network.to(device)
+        rows, columns = x.to(device), E.to(device)
+        derivative = probe_derivative(lambda y: network(y, s), rows)
+        with guarded(network):
+            found = [lift(lambda y: network(y, s), rows, columns) for lift in derivative]
+        results.append([part.cpu() for part in found])
+    for on_gpu, on_cpu in zip(*results, strict=True):
+        torch.testing.assert_close(on_gpu, on_cpu, rtol=1e-4, atol=1e-4)
+
+
+def test_qr_of_columns_is_orthonormal_and_that_of_the_cpu(generator):
+    E = torch.randn(20, 5, 300, generator=generator)
+    (Q, R), (Q_cpu, R_cpu) = _qr(E.cuda()), _qr(E)
+    torch.testing.assert_close(Q.cpu(), Q_cpu, rtol=0, atol=1e-5)
+    torch.testing.assert_close(R.cpu(), R_cpu, rtol=0, atol=1e-4)
+
+
+def test_frame_on_the_device_of_its_points(generator):
+    """Nothing is left on the CPU by accident: a mixture whose numbers are all on the device."""
+    mixture = Mixture(*(part.cuda() for part in Mixture.example(3)))
+    y = torch.randn(4, 3, dtype=torch.float64, generator=generator).cuda()
+
+    def step(y):
+        return mixture.denoise(y, torch.tensor(0.5))
+
+    derivative = probe_derivative(step, y)
+    assert derivative.push(step, y, y[None]).device.type == "cuda"
