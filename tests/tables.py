@@ -151,7 +151,8 @@ MODELS = {
         noise_in_normal_data, NoisePrediction(), Cosine(), shift=None, scale=None, random_state=0
     ).set_params(**options),
 }
-SINGLE_PRECISION = {"Diffusion", "FlowMatching", "PretrainedModel"}  # their networks compute in float32
+# Their networks compute in float32.
+SINGLE_PRECISION = {"Diffusion", "FlowMatching", "PretrainedModel"}
 # The same families with what they need to learn the law of a Gaussian sample in R^2 or R^3.
 LEARNED_MODELS = {
     "GaussianModel": MODELS["GaussianModel"],
