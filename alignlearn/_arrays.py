@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
+from alignlearn._blocks import row_blocks
 from alignlearn.guards import is_out_of_memory
 
 T = TypeVar("T")
@@ -27,9 +28,26 @@ def validate_rows(estimator, X, **options) -> np.ndarray:
 
     Those are tensors that require gradients, are bfloat16 or lie on another device.
     """
+    if is_blocks(X):
+        raise ValueError(
+            f"expected an array of rows, got {X!r:.80}: an iterable of blocks is taken only by the "
+            "fit of models and of LyapunovManifold. Pass the blocks one by one."
+        )
+    return validate_data(estimator, to_numpy(X), dtype=np.float64, **options)
+
+
+def is_blocks(X) -> bool:
+    """Whether X can be iterated and nothing else, as a generator or a DataLoader of blocks."""
+    array_like = any(hasattr(X, name) for name in ("__getitem__", "__array__", "shape"))
+    return isinstance(X, Iterable) and not array_like
+
+
+def to_numpy(X) -> Any:
+    """What numpy takes of tensors that it refuses, else X itself."""
     if isinstance(X, Tensor) and X.is_floating_point():
-        X = X.detach().to("cpu", torch.float64).numpy()
-    return validate_data(estimator, X, dtype=np.float64, **options)
+        known = X.dtype if X.dtype == torch.float32 else torch.float64
+        return X.detach().to("cpu", known).numpy()
+    return X
 
 
 class Scaling(NamedTuple):
@@ -48,20 +66,34 @@ class Scaling(NamedTuple):
 
     @classmethod
     def fit(cls, X: np.ndarray) -> Scaling:
-        """Statistics of X (n, D), float64.
+        """Statistics of X (n, D), in double precision; memory for a block of X and min(n, D) * D.
 
         Raises
         ------
         ValueError
             If all rows are equal: there is no direction to learn.
         """
-        exponent = int(np.frexp(np.abs(X).max(initial=0.0))[1])
-        reduced = np.ldexp(X, -exponent)
-        center = reduced.mean(axis=0)
-        centered = reduced - center
-        rank = _span_rank(centered)
-        scale = float(np.sqrt(np.mean(centered**2) * X.shape[1] / rank))
-        if (X == X[0]).all() or scale < 1e-14:
+        n, D = X.shape
+
+        def blocks() -> Iterator[np.ndarray]:
+            return (np.asarray(X[rows], dtype=np.float64) for rows in row_blocks(n, D))
+
+        exponent = int(np.frexp(max(np.abs(block).max(initial=0.0) for block in blocks()))[1])
+        center = sum(np.ldexp(block, -exponent).sum(axis=0) for block in blocks()) / n
+        squares, gram, wide = 0.0, 0.0, []
+        for block in blocks():
+            centered = np.ldexp(block, -exponent) - center
+            squares += float((centered**2).sum())
+            if D <= n:
+                gram = gram + centered.T @ centered
+            else:
+                wide.append(centered)
+        if wide:
+            centered = wide[0] if len(wide) == 1 else np.concatenate(wide)
+            gram = centered @ centered.T
+        rank = _span_rank(gram, n, D)
+        scale = float(np.sqrt(squares / (n * D) * D / rank))
+        if scale < 1e-14 or all((block == X[0]).all() for block in blocks()):
             raise ValueError(
                 f"all {len(X)} rows of X are equal (n_samples={len(X)}) up to rounding: constant "
                 "data have no geometry. Pass data that vary."
@@ -97,13 +129,12 @@ class Scaling(NamedTuple):
         return float(np.log(self.scale) + self.exponent * np.log(2.0))
 
 
-def _span_rank(centered: np.ndarray) -> int:
+def _span_rank(gram: np.ndarray, n: int, D: int) -> int:
     """Dimension of the linear span of centred rows (n, D); D unless exactly smaller.
 
-    Few rows span little and prove nothing: a span counts when at most half of the rows make it up.
+    From their products over rows (D, D) or over columns (n, n). Few rows span little and prove
+    nothing: a span counts when at most half of the rows make it up.
     """
-    n, D = centered.shape
-    gram = centered.T @ centered if D <= n else centered @ centered.T
     variances = np.linalg.eigvalsh(gram) / n
     rank = int(np.sum(variances > _SPAN_TOLERANCE**2 * variances.sum() / D))
     return rank if 0 < rank <= n // 2 else D

@@ -27,7 +27,7 @@ from alignlearn._arrays import resolve_device
 
 _PLAIN = (type(None), bool, int, float, str, np.ndarray, np.memmap)
 _MODULE_ATTRIBUTES = frozenset(vars(nn.Module()))
-_TORCH_MODULES = (nn.Linear, nn.ModuleList)
+_TORCH_MODULES = (nn.Conv2d, nn.Linear, nn.ModuleList)
 
 
 class Encoder:

@@ -15,6 +15,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from alignlearn import __version__, _files
+from alignlearn._blocks import row_blocks
+from alignlearn._rows import DiskRows
 
 FILE = "training.safetensors"
 
@@ -40,6 +42,8 @@ class Checkpoint:
     ----------
     seed : int
         For a fit without a seed of its own: as random as the first time, the same afterwards.
+    writes : bool
+        Whether to write; of several processes that train together, only one does.
 
     Raises
     ------
@@ -57,6 +61,7 @@ class Checkpoint:
                 left.unlink()
         self.fingerprint = fingerprint
         self.seed = secrets.randbelow(np.iinfo(np.int32).max)  # leaves global generators alone
+        self.writes = True
         self._found: list[dict] = []
         self._trainings: list[dict] = []
         self._last_write, self._cost = -np.inf, 0.0
@@ -100,6 +105,8 @@ class Checkpoint:
 
     def _write(self, training: dict) -> None:
         self._trainings[-1] = training
+        if not self.writes:
+            return
         content = {
             "fingerprint": self.fingerprint,
             "seed": self.seed,
@@ -119,32 +126,36 @@ class Checkpoint:
         self._cost = self._last_write - start
 
 
-def fingerprint(estimator, x: Tensor) -> dict[str, str]:
+def fingerprint(estimator, x: Tensor | DiskRows) -> dict[str, str]:
     """What a fit depends on: parameters, rows in the model's coordinates, device and version."""
     params = estimator.get_params(deep=False).items()
     return {
-        "data": _hash(x),
+        "data": digest(x),
         "device": x.device.type,
         "alignlearn": __version__,
-        **{k: _describe(v) for k, v in params if k not in ("checkpoint", "device")},
+        **{k: describe(v) for k, v in params if k not in ("checkpoint", "device")},
     }
 
 
-def _describe(value) -> str:
+def describe(value) -> str:
     """Text that is the same for equal values, also in another process."""
     if isinstance(value, nn.Module):
-        return f"{type(value).__qualname__} {_hash(*value.state_dict().values())}"
+        return f"{type(value).__qualname__} {digest(*value.state_dict().values())}"
     if isinstance(value, np.random.RandomState):
-        return f"RandomState {value.get_state()[2]} {_hash(value.get_state()[1])}"
+        return f"RandomState {value.get_state()[2]} {digest(value.get_state()[1])}"
     if isinstance(value, FunctionType):
         return f"{value.__module__}.{value.__qualname__}"
     return repr(value)
 
 
-def _hash(*arrays) -> str:
-    """The sha256 of shapes, types and contents, in short."""
-    digest = hashlib.sha256()
+def digest(*arrays) -> str:
+    """The sha256 of shapes, types and contents, in short; tables are taken in blocks."""
+    sha = hashlib.sha256()
     for array in arrays:
-        array = array.detach().cpu().numpy() if isinstance(array, Tensor) else array
-        digest.update(f"{array.dtype} {array.shape}".encode() + array.tobytes())
-    return digest.hexdigest()[:16]
+        shape = tuple(array.shape)
+        for i, rows in enumerate(row_blocks(*shape) if len(shape) == 2 else [...]):
+            part = array[rows]
+            part = part.detach().cpu().numpy() if isinstance(part, Tensor) else part
+            sha.update(f"{part.dtype} {shape}".encode() if i == 0 else b"")
+            sha.update(part.tobytes())
+    return sha.hexdigest()[:16]

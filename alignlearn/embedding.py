@@ -146,6 +146,8 @@ class LazyChart:
     ----------
     X : ndarray of shape (n_samples, n_features)
         The training points.
+    whole : bool
+        Whether X is all of them; else just the landmarks, as the others did not fit into memory.
     chart : Chart or None
         Coordinates of landmarks among them, once computed.
     embedding : ndarray of shape (n_samples, n_components) or None
@@ -154,9 +156,10 @@ class LazyChart:
 
     chart: Chart | None = None
     embedding: np.ndarray | None = None
+    whole: bool = True  # also in files of older versions
 
-    def __init__(self, X: np.ndarray) -> None:
-        self.X = X
+    def __init__(self, X: np.ndarray, *, whole: bool = True) -> None:
+        self.X, self.whole = X, whole
 
     def get(self, compute: Callable[[np.ndarray], Chart]) -> Chart:
         """The chart, computed from X by the first who asks."""

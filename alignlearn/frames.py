@@ -1,20 +1,21 @@
-"""Lyapunov frames of a fitted model at the user's rows: paths drawn, rows in chunks, workers."""
+"""Lyapunov frames of a fitted model at the user's rows: paths drawn, chunk by chunk."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
 
-from alignlearn._arrays import halved, shared_threads
+from alignlearn._arrays import halved, validate_rows
 from alignlearn.derivatives import ALL_COLUMNS
 from alignlearn.flow import Flow, Trajectory
 from alignlearn.guards import guarded
 from alignlearn.models.base import GenerativeModel
 from alignlearn.solvers import Solver, StochasticSolver
+from alignlearn.streaming import Rows, stream
 from alignlearn.tangent import LyapunovFrame, lyapunov_frame
 
 
@@ -51,27 +52,27 @@ class FrameReader:
 
     def __call__(self, X, n_columns: int, window: tuple[float, float]) -> LyapunovFrame:
         """Frames (n, D, n_columns) at the rows of X, numpy; points in the model's coordinates."""
-        x = self.model.encode(X)
-        D = x.shape[1]
-        carried = D if D <= ALL_COLUMNS else min(D, n_columns + self.n_oversamples)
-        # States and noise of two paths; vectors of all of them, and the matrix that is averaged.
-        n_paths = self._n_paths(D)
-        numbers = D * (4 * self.n_steps + 3 * n_paths * carried)
-        chunks = self.model._row_chunks(len(x), carried, numbers * x.element_size())
-        with shared_threads(self.n_jobs):
-            parts = Parallel(n_jobs=self.n_jobs)(
-                delayed(self._read_chunk)(x[chunk], n_columns, window) for chunk in chunks
-            )
-        return _concatenate(parts)
+        question = FrameQuestion(self, n_columns, window, LyapunovFrame._fields)
+        return LyapunovFrame(*stream(question, self.rows(X), question.types, n_jobs=self.n_jobs))
+
+    def exponents(self, X, n_columns: int, window: tuple[float, float]) -> np.ndarray:
+        """Exponents (n, n_columns) alone: vectors at many rows are many numbers."""
+        question = FrameQuestion(self, n_columns, window, ("exponents",))
+        return stream(question, self.rows(X), question.types, n_jobs=self.n_jobs)[0]
+
+    def rows(self, X, validate: Callable | None = None) -> Rows:
+        """Rows of X that the model can represent; `validate` gives them, default the model's."""
+        validate = partial(validate_rows, self.model, reset=False) if validate is None else validate
+        return Rows(X, validate, self.model.encode)
 
     def flow(self, window: tuple[float, float]) -> Flow:
         """The generating process over a window of noise levels."""
         solver = self.model.default_solver() if self.solver is None else self.solver
         return self.model.flow(solver=solver, n_steps=self.n_steps, window=window)
 
-    def _read_chunk(self, x: torch.Tensor, n_columns: int, window) -> LyapunovFrame:
-        """Frames at rows x, of fewer rows at a time where memory does not suffice."""
-        flow = self.flow(window)
+    def _read_chunk(self, X: np.ndarray, n_columns: int, window) -> LyapunovFrame:
+        """Frames at rows X, of fewer rows at a time where memory does not suffice."""
+        x, flow = self.model.encode(X), self.flow(window)
         x = x * self.model._schedule_of(flow.solver).alpha(flow.times[-1]).to(x)
 
         def read(rows: slice) -> LyapunovFrame:
@@ -110,3 +111,79 @@ class FrameReader:
 
 def _concatenate(frames: list[LyapunovFrame]) -> LyapunovFrame:
     return LyapunovFrame(*(np.concatenate(arrays) for arrays in zip(*frames, strict=True)))
+
+
+@dataclass(frozen=True)
+class FrameQuestion:
+    """Some parts of the frames at rows.
+
+    Parameters
+    ----------
+    frames : FrameReader
+    n_columns : int
+    window : tuple of float
+    parts : tuple of str
+        Fields of `LyapunovFrame`: nothing else is sent back by a worker.
+    """
+
+    frames: FrameReader
+    n_columns: int
+    window: tuple[float, float]
+    parts: tuple[str, ...]
+
+    @property
+    def types(self) -> list[np.dtype]:
+        """Of one row's answers, with their shapes."""
+        D, k = self.frames.model.n_features_in_, self.n_columns
+        shapes = {"points": (D,), "vectors": (D, k), "exponents": (k,)}
+        return [np.dtype((float, shapes[part])) for part in self.parts]
+
+    @property
+    def columns(self) -> int:
+        """Columns that are carried."""
+        D, k = self.frames.model.n_features_in_, self.n_columns + self.frames.n_oversamples
+        return D if D <= ALL_COLUMNS else min(D, k)
+
+    @property
+    def settings(self) -> dict:
+        """What the frames depend on."""
+        return vars(self.frames) | {"n_columns": self.n_columns, "window": self.window}
+
+    def chunks(self, n_rows: int) -> Iterator[slice]:
+        """Rows that carry their columns together."""
+        frames, model, D = self.frames, self.frames.model, self.frames.model.n_features_in_
+        # States and noise of two paths; vectors of all of them, and the matrix that is averaged.
+        numbers = D * (4 * frames.n_steps + 3 * frames._n_paths(D) * self.columns)
+        bytes_kept = numbers * model.gaussian_.basis.element_size()
+        return model._row_chunks(n_rows, self.columns, bytes_kept)
+
+    def answer(self, X: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The parts at rows of X (n, D)."""
+        frame = self.frames._read_chunk(X, self.n_columns, self.window)
+        return tuple(getattr(frame, part) for part in self.parts)
+
+
+@dataclass(frozen=True)
+class DensityQuestion:
+    """Log density at rows.
+
+    Parameters
+    ----------
+    model : GenerativeModel
+        Fitted.
+    """
+
+    model: GenerativeModel
+
+    @property
+    def settings(self) -> dict:
+        """What densities depend on."""
+        return vars(self)
+
+    def chunks(self, n_rows: int) -> Iterator[slice]:
+        """Rows that carry the columns of their log determinants together."""
+        return self.model._row_chunks(n_rows, min(self.model.n_features_in_, ALL_COLUMNS))
+
+    def answer(self, X: np.ndarray) -> tuple[np.ndarray]:
+        """Log densities (n,) of rows X (n, D)."""
+        return (self.model.score_samples(X),)

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from alignlearn._blocks import row_blocks
+
 
 class Gaussian(NamedTuple):
     """``N(0, U diag(variances) U^T + rest (I - U U^T))`` on R^D.
@@ -32,13 +34,16 @@ class Gaussian(NamedTuple):
 
     @classmethod
     def fit(cls, x: Tensor, max_rank: int = 128) -> Gaussian:
-        """Second moments of the centred rows x (n, D): exact up to `max_rank` directions."""
-        n, D = x.shape
+        """Second moments of the centred rows x (n, D): exact up to `max_rank` directions.
+
+        x may be anything that gives tensors by slices of rows.
+        """
+        (n, D), like = x.shape, x[:0]
         rank = min(n, D, max_rank)
-        _, singular, basis_t = torch.linalg.svd(x.double(), full_matrices=False)
+        _, singular, basis_t = torch.linalg.svd(triangle(x), full_matrices=False)
         variances = singular**2 / n
         rest = variances[rank:].sum() / max(D - rank, 1)
-        return cls(basis_t[:rank].T.to(x), variances[:rank].to(x), rest.to(x))
+        return cls(basis_t[:rank].T.to(like), variances[:rank].to(like), rest.to(like))
 
     def denoise(self, y: Tensor, s: Tensor) -> Tensor:
         """Posterior mean ``E[x | x + s z = y]``, y (n, D), s 0-dimensional or (n, 1)."""
@@ -65,3 +70,15 @@ class Gaussian(NamedTuple):
         mahalanobis = (along**2 / variances).sum(-1) + across.clamp_min(0.0) / rest
         log_det = variances.log().sum() + (D - r) * rest.log()
         return -0.5 * (mahalanobis + log_det + D * math.log(2 * math.pi))
+
+
+def triangle(x: Tensor) -> Tensor:
+    """A matrix with the products ``x^T x`` of x (n, D), so its singular values and right vectors.
+
+    In float64: x itself if it is one block, else the R of a QR, block by block, (min(n, D), D).
+    """
+    first, *others = row_blocks(*x.shape)
+    R = x[first].double()
+    for rows in others:
+        R = torch.linalg.qr(torch.cat([R, x[rows].double()]), mode="r").R
+    return R

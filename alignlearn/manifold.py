@@ -15,10 +15,12 @@ from sklearn.base import (
 )
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array, check_scalar
+from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
 
 from alignlearn._arrays import check_seed, validate_rows
 from alignlearn._callbacks import CallbackSupportMixin, with_callbacks
+from alignlearn._rows import training_rows
 from alignlearn.dimension import pointwise_dimension, spectral_gaps
 from alignlearn.embedding import (
     Chart,
@@ -26,12 +28,13 @@ from alignlearn.embedding import (
     align_tangent_spaces,
     default_n_neighbors,
 )
-from alignlearn.frames import FrameReader
+from alignlearn.frames import DensityQuestion, FrameQuestion, FrameReader
 from alignlearn.measurement import inside_span, measure, unclear
 from alignlearn.models import Diffusion
 from alignlearn.models.base import GenerativeModel, check_window
 from alignlearn.projection import RidgeProjection, density_valley
 from alignlearn.solvers import Solver
+from alignlearn.streaming import Question, Rows, stream
 from alignlearn.tangent import LyapunovFrame
 
 __all__ = ["LyapunovManifold", "ScaleSpectrum"]
@@ -127,9 +130,17 @@ class LyapunovManifold(
     reference_indices_ : ndarray of shape (n_reference,)
         Their rows in X.
     embedding_ : ndarray of shape (n_samples, n_components)
-        Coordinates of the training points, computed when first asked for.
+        Coordinates of the training points, computed when first asked for; not of many on disk.
     n_features_in_ : int
         Number of features D.
+
+    Notes
+    -----
+    Methods with ``out=`` answer more rows than memory holds. X may be a memmap, or anything else
+    with a shape, a dtype and slices of rows that is not in memory, such as a dataset of h5py or
+    zarr: it is read in blocks, once to check it and once to answer. `out` is an array of the shape
+    and, up to rounding, the type that is returned otherwise, in memory or not; or the path of a
+    .npy file, or a `Resumable`, and then a call that was killed goes on when it is made again.
 
     References
     ----------
@@ -186,8 +197,10 @@ class LyapunovManifold(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            Training data, at least two different rows.
+        X : array-like of shape (n_samples, n_features), or iterable of such blocks
+            Training data, at least two different rows. Those of an `np.memmap` stay on disk; blocks
+            are written to a temporary file first. See docs/guide/training_at_scale.md, also for
+            several processes that fit together.
         y : Ignored
             For scikit-learn's convention.
 
@@ -210,7 +223,7 @@ class LyapunovManifold(
         """
         context = self._init_callback_context(max_subtasks=1)
         self._check_params()
-        X = validate_rows(self, X, ensure_min_samples=2)
+        X = training_rows(self, X, ensure_min_samples=2)
         if self.n_components is not None and self.n_components > X.shape[1]:
             raise ValueError(
                 f"n_components must be at most n_features = {X.shape[1]}, got {self.n_components}."
@@ -234,7 +247,12 @@ class LyapunovManifold(
         n_reference = min(self.n_reference, len(X))
         self.reference_indices_ = np.sort(rng.permutation(len(X))[:n_reference])
         self._measure(X)
-        self._lazy_chart = LazyChart(np.array(X))
+        if isinstance(X, np.memmap):
+            rows = self._landmarks(X)
+            kept, whole = np.asarray(X[rows], dtype=np.float64), len(rows) == len(X)
+        else:
+            kept, whole = np.array(X), True
+        self._lazy_chart = LazyChart(kept, whole=whole)
         return self
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -292,13 +310,38 @@ class LyapunovManifold(
             n_jobs=self.n_jobs,
         )
 
-    def _frames(self, X, n_columns: int | None = None, window=None) -> LyapunovFrame:
-        """Lyapunov frames at the rows of X as numpy arrays; points in the model's coordinates."""
-        if window is None:
-            window = self.window_ if self.window is None else self.window
-        return self._reader()(X, self._n_columns if n_columns is None else n_columns, window)
+    @property
+    def _window(self) -> tuple[float, float]:
+        return self.window_ if self.window is None else self.window
 
-    def lyapunov_frame(self, X, n_components=None) -> LyapunovFrame:
+    def _frames(self, n_columns: int | None, *parts: str) -> FrameQuestion:
+        """Parts of the frames with so many columns, default as many as `fit` needed."""
+        check_is_fitted(self)
+        if n_columns is not None and not 1 <= n_columns <= self.n_features_in_:
+            raise ValueError(
+                f"n_components must be between 1 and n_features = {self.n_features_in_}, got "
+                f"{n_columns}."
+            )
+        n_columns = self._n_columns if n_columns is None else n_columns
+        return FrameQuestion(self._reader(), n_columns, self._window, parts)
+
+    def _rows(self, X) -> Rows:
+        return self._reader().rows(X, self._validated)
+
+    def _stream(self, rows: Rows, question: Question, row: np.dtype, out, finish=None, **job):
+        """One result, by default the question's; `job` is what `finish` makes it from."""
+        [found] = stream(
+            question,
+            rows,
+            [row],
+            None if out is None else [out],
+            finish=lambda part: (part if finish is None else finish(part),),
+            n_jobs=self.n_jobs,
+            job=job,
+        )
+        return found
+
+    def lyapunov_frame(self, X, n_components=None, *, out=None) -> LyapunovFrame:
         """Vectors and exponents at points at once, for the price of one of them.
 
         Parameters
@@ -306,6 +349,8 @@ class LyapunovManifold(
         X : array-like of shape (n_samples, n_features)
         n_components : int, optional
             Number k of vectors, default as many as `lyapunov_exponents` has.
+        out : pair of array-like, path or Resumable, optional
+            Where vectors and exponents are written.
 
         Returns
         -------
@@ -316,18 +361,16 @@ class LyapunovManifold(
         Raises
         ------
         ValueError
-            If `n_components` is not between 1 and the number of features.
+            If `n_components` is not between 1 and the number of features, or `out` does not fit.
         """
-        check_is_fitted(self)
-        if n_components is not None and not 1 <= n_components <= self.n_features_in_:
-            raise ValueError(
-                f"n_components must be between 1 and n_features = {self.n_features_in_}, got "
-                f"{n_components}."
-            )
-        X = self._validated(X)
-        return self._frames(X, n_components)._replace(points=X)
+        question = self._frames(n_components, "vectors", "exponents")
+        if out is not None and (not isinstance(out, tuple | list) or len(out) != 2):
+            raise TypeError(f"out must be a pair (vectors, exponents), got {type(out).__name__}.")
+        rows = self._rows(X)
+        found = stream(question, rows, question.types, out, n_jobs=self.n_jobs)
+        return LyapunovFrame(rows.X, *found)
 
-    def lyapunov_exponents(self, X) -> np.ndarray:
+    def lyapunov_exponents(self, X, *, out=None) -> np.ndarray:
         """Lyapunov exponents at points, seen or unseen.
 
         ``log sigma_i / (c log(s_max / s_min))``, where c is 1 for the ODE and 2 for reverse
@@ -336,16 +379,18 @@ class LyapunovManifold(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+        out : array-like, path or Resumable, optional
+            Where the result is written, chunk by chunk, and what is returned; see Notes.
 
         Returns
         -------
         exponents : ndarray of shape (n_samples, k)
             Descending; k is D up to 128 features, else the number of columns that `fit` needed.
         """
-        check_is_fitted(self)
-        return self._frames(self._validated(X)).exponents
+        question = self._frames(None, "exponents")
+        return self._stream(self._rows(X), question, question.types[0], out)
 
-    def tangent_space(self, X, n_components=None) -> np.ndarray:
+    def tangent_space(self, X, n_components=None, *, out=None) -> np.ndarray:
         """Orthonormal bases of the tangent spaces at points, seen or unseen.
 
         Parameters
@@ -353,6 +398,8 @@ class LyapunovManifold(
         X : array-like of shape (n_samples, n_features)
         n_components : int, optional
             Number d of vectors, default `dimension_`.
+        out : array-like, path or Resumable, optional
+            Where the result is written, chunk by chunk, and what is returned; see Notes.
 
         Returns
         -------
@@ -362,25 +409,30 @@ class LyapunovManifold(
         Raises
         ------
         ValueError
-            If `n_components` is not between 1 and the number of features.
+            If `n_components` is not between 1 and the number of features, or `out` does not fit.
         """
         check_is_fitted(self)
         d = self.dimension_ if n_components is None else n_components
-        return self.lyapunov_frame(X, d).vectors
+        question = self._frames(d, "vectors")
+        return self._stream(self._rows(X), question, question.types[0], out)
 
-    def dimension(self, X) -> np.ndarray:
+    def dimension(self, X, *, out=None) -> np.ndarray:
         """Intrinsic dimension at points, seen or unseen.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+        out : array-like, path or Resumable, optional
+            Where the result is written, chunk by chunk, and what is returned; see Notes.
 
         Returns
         -------
         dimension : ndarray of shape (n_samples,), int
             `dimension_` everywhere if the sample is not resolved, or fills its linear span.
         """
-        return self._pointwise(self.lyapunov_exponents(X))
+        question = self._frames(None, "exponents")
+        rule = (self.dimension_, self.neighbor_dimension_, self._uniform)
+        return self._stream(self._rows(X), question, np.dtype(int), out, self._pointwise, rule=rule)
 
     def _pointwise(self, exponents: np.ndarray) -> np.ndarray:
         if self._uniform:
@@ -396,8 +448,14 @@ class LyapunovManifold(
         """Coordinates of the training points (n_samples, n_components)."""
         if not hasattr(self, "_lazy_chart"):
             raise AttributeError("embedding_ is there after fit.")
+        if not self._lazy_chart.whole:
+            raise AttributeError(
+                "there is no embedding_ of rows that fit left on disk: ask transform for them, in "
+                "parts that fit into memory."
+            )
         if self._lazy_chart.embedding is None:
-            self._lazy_chart.embedding = self._coordinates(self._lazy_chart.X)
+            rows = self._reader().rows(self._lazy_chart.X)
+            self._lazy_chart.embedding = self._coordinates(rows)
         return self._lazy_chart.embedding
 
     def fit_transform(self, X, y=None) -> np.ndarray:
@@ -414,7 +472,9 @@ class LyapunovManifold(
         """
         return self.fit(X, y).transform(X)
 
-    def transform(self, X) -> np.ndarray:
+    __metadata_request__transform = {"out": UNUSED}  # nothing that a pipeline would route
+
+    def transform(self, X, *, out=None) -> np.ndarray:
         """Global coordinates at points, seen or unseen.
 
         The first call aligns the tangent spaces of the training points, which takes about as long
@@ -425,6 +485,8 @@ class LyapunovManifold(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+        out : array-like, path or Resumable, optional
+            Where the result is written, chunk by chunk, and what is returned; see Notes.
 
         Returns
         -------
@@ -443,10 +505,15 @@ class LyapunovManifold(
         space alignment", SIAM J. Sci. Comput. 26 (2004).
         """
         check_is_fitted(self)
-        return self._coordinates(self._validated(X))
+        return self._coordinates(self._rows(X), out)
 
-    def _coordinates(self, X: np.ndarray) -> np.ndarray:
-        return self._chart().transform(self._projection()(X), self._valley)
+    def _coordinates(self, rows: Rows, out=None) -> np.ndarray:
+        chart, row = self._chart(), np.dtype((float, (self._n_features_out,)))
+
+        def coordinates(points: np.ndarray) -> np.ndarray:
+            return chart.transform(points, self._valley)
+
+        return self._stream(rows, self._projection(), row, out, coordinates, chart=chart)
 
     def inverse_transform(self, Y) -> np.ndarray:
         """Points on the manifold with given coordinates.
@@ -472,7 +539,7 @@ class LyapunovManifold(
             )
         return self._projection()(chart.inverse_transform(Y))
 
-    def project(self, X) -> np.ndarray:
+    def project(self, X, *, out=None) -> np.ndarray:
         """Nearest points of the learned manifold: X without the noise.
 
         Points move in normal directions to the ridge of the density of the data.
@@ -480,6 +547,8 @@ class LyapunovManifold(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+        out : array-like, path or Resumable, optional
+            Where the result is written, chunk by chunk, and what is returned; see Notes.
 
         Returns
         -------
@@ -490,7 +559,8 @@ class LyapunovManifold(
         U. Ozertem, D. Erdogmus, "Locally defined principal curves and surfaces", JMLR 12 (2011).
         """
         check_is_fitted(self)
-        return self._projection()(self._validated(X))
+        projection = self._projection()
+        return self._stream(self._rows(X), projection, projection.types[0], out)
 
     def _validated(self, X) -> np.ndarray:
         return validate_rows(self, X, reset=False)
@@ -507,10 +577,8 @@ class LyapunovManifold(
 
     def _compute_chart(self, X: np.ndarray) -> Chart:
         """The chart, from landmarks on the ridge and tangent spaces as the data have them."""
-        d, D = self.dimension_, self.n_features_in_
-        m = min(len(X), self.n_landmarks, max(100, _MAX_FRAME_SIZE // (D * d)))
-        rows = np.sort(np.random.RandomState(self._path_seed).permutation(len(X))[:m])
-        frame = self._frames(X[rows], min(d + 1, D))
+        d, D, rows = self.dimension_, self.n_features_in_, self._landmarks(X)
+        frame = self._reader()(X[rows], min(d + 1, D), self._window)
         return align_tangent_spaces(
             self._projection()(X[rows]),
             frame.vectors[:, :, :d],
@@ -519,6 +587,12 @@ class LyapunovManifold(
             self._valley,
             1e-3 + spectral_gaps(frame.exponents)[:, d - 1],
         )
+
+    def _landmarks(self, X: np.ndarray) -> np.ndarray:
+        """Rows of X (n, D) that become landmarks, in order: all if X is no more than that."""
+        at_most = max(100, _MAX_FRAME_SIZE // (self.n_features_in_ * self.dimension_))
+        m = min(len(X), self.n_landmarks, at_most)
+        return np.sort(np.random.RandomState(self._path_seed).permutation(len(X))[:m])
 
     def scale_spectrum(self, X, n_scales: int = 3) -> ScaleSpectrum:
         """Lyapunov exponents and dimension as functions of scale.
@@ -546,8 +620,9 @@ class LyapunovManifold(
         s_max = self.model_.noise_range_[1]
         edges = np.geomspace(min(self.window_[0], self.model_.window_[0]), s_max, n_scales + 1)
         windows = np.stack([edges[:-1], edges[1:]], axis=1)
+        frames, k = self._reader(), self._n_columns
         exponents = np.stack(
-            [self._frames(X, window=(float(a), float(b))).exponents for a, b in windows], axis=1
+            [frames.exponents(X, k, (float(a), float(b))) for a, b in windows], axis=1
         )
         dimension = np.clip(1 + exponents, 0, 1).sum(axis=2)
         return ScaleSpectrum(windows * np.exp(self.model_.scaling_.log_unit), exponents, dimension)
@@ -557,10 +632,10 @@ class LyapunovManifold(
         check_is_fitted(self)
         return self.model_.sample(n_samples, random_state)
 
-    def score_samples(self, X) -> np.ndarray:
-        """Log density at points, see `GenerativeModel.score_samples`."""
+    def score_samples(self, X, *, out=None) -> np.ndarray:
+        """Log density at points, see `GenerativeModel.score_samples`; `out` as in `project`."""
         check_is_fitted(self)
-        return self.model_.score_samples(self._validated(X))
+        return self._stream(self._rows(X), DensityQuestion(self.model_), np.dtype(float), out)
 
     def score(self, X, y=None) -> float:
         """Mean log density of points."""

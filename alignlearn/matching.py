@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from alignlearn._arrays import Scaling
+from alignlearn._rows import Subset
+from alignlearn._team import ALONE, Team
 from alignlearn.couplings import Coupling
 from alignlearn.paths import Path
 from alignlearn.sources import Source, StandardGaussian
@@ -150,7 +152,7 @@ class MatchingLoss:
 
     Parameters
     ----------
-    x : Tensor of shape (n, D)
+    x : Tensor or Subset of shape (n, D)
         Training rows, drawn with replacement.
     sampler : SourceSampler
         Draws rows of the source.
@@ -166,11 +168,13 @@ class MatchingLoss:
         Rows of a batch.
     generator : torch.Generator
         Draws everything, on the device of x.
+    team : Team, optional
+        Processes that draw the same batches; each gives its part of the loss.
     """
 
     def __init__(
         self,
-        x: Tensor,
+        x: Tensor | Subset,
         sampler: Callable[[int, np.random.Generator], Tensor],
         coupling: Coupling,
         path: Path,
@@ -178,8 +182,10 @@ class MatchingLoss:
         size: float,
         batch_size: int,
         generator: torch.Generator,
+        team: Team = ALONE,
     ) -> None:
         self.x, self.sampler, self.coupling, self.path = x, sampler, coupling, path
+        self.team = team
         self.t_min, self.size = t_min, size
         self.batch_size, self.generator = batch_size, generator
 
@@ -196,9 +202,11 @@ class MatchingLoss:
         return Batch(self.path.state(x_0, x_1, z, t), t, self.path.target(x_0, x_1, z, t))
 
     def of(self, velocity: Callable[[Tensor, Tensor], Tensor], batch: Batch) -> Tensor:
-        """Loss of a velocity on a batch."""
-        weight = loss_weight(self.path, batch.t, self.size)
-        return (weight * (velocity(batch.x_t, batch.t) - batch.u)).square().mean()
+        """Loss of a velocity on a batch; of a team, the part of this process in the sum."""
+        n = len(batch.t)
+        x_t, t, u = (part[self.team.share(n)] for part in batch)
+        weight = loss_weight(self.path, t, self.size)
+        return (weight * (velocity(x_t, t) - u)).square().mean() * self.team.weight(n)
 
     def __call__(self, velocity: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """Loss on a new batch, to be differentiated."""

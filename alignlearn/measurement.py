@@ -70,7 +70,7 @@ def measure(
     reference = X[rows]
     few = spread_rows(reference, _WINDOW_POINTS)
     chosen, n_columns = _choose_window(frames, few, window, n_components)
-    exponents = frames(reference, n_columns, chosen).exponents
+    exponents = frames.exponents(reference, n_columns, chosen)
     inside, prior = inside_span(frames.model, exponents), None
     rank, D = frames.model.scaling_.rank, X.shape[1]
     estimate = estimate_dimension(inside)
@@ -108,7 +108,7 @@ def _choose_window(frames, X, given, n_components) -> tuple[tuple[float, float],
         if factor > 1 and window[1] > s_max:
             break
         n_columns = _columns_needed(frames, spread_rows(X, _SEARCH_POINTS), window, n_components)
-        exponents = inside_span(model, frames(X, n_columns, window).exponents)
+        exponents = inside_span(model, frames.exponents(X, n_columns, window))
         largest = clarity(exponents)
         if factor == 1 or largest > _CLEARER * best:
             best, chosen, n_chosen = largest, window, n_columns
@@ -133,7 +133,7 @@ def _columns_needed(frames, X, window, n_components) -> int:
     while n_columns < rank:
         if n_columns > _MAX_COLUMNS:
             return _FIRST_COLUMNS  # nothing to see: do not pay for it at every point
-        exponents = inside_span(frames.model, frames(X, n_columns, window).exponents)
+        exponents = inside_span(frames.model, frames.exponents(X, n_columns, window))
         estimate = estimate_dimension(exponents)
         if estimate.resolved and estimate.dimension <= 0.75 * n_columns:
             return n_columns
@@ -159,7 +159,7 @@ def _noise_level(frames: FrameReader, X: np.ndarray, n_columns: int, dimension: 
     model = frames.model
     s_min, s_max = model.noise_range_
     window = (s_min, min(10 * s_min, s_max))
-    rates = inside_span(model, frames(X, n_columns, window).exponents)[:, dimension:]
+    rates = inside_span(model, frames.exponents(X, n_columns, window))[:, dimension:]
     if rates.shape[1] == 0:
         return float("nan")
     return float(local_extent(rates.mean(), *window) * np.exp(model.scaling_.log_unit))

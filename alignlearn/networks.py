@@ -26,6 +26,21 @@ def _rms_norm(h: Tensor) -> Tensor:
     return h * torch.rsqrt((h * h).mean(-1, keepdim=True) + 1e-6)
 
 
+# Features of the noise level.
+N_NOISE = 8
+
+
+def noise_frequencies() -> Tensor:
+    """Half octaves from 1/4, (N_NOISE / 2,), float32."""
+    return 0.25 * 2.0 ** (torch.arange(N_NOISE // 2, dtype=torch.float32) / 2)
+
+
+def noise_features(log_s: Tensor, frequencies: Tensor) -> Tensor:
+    """Sines and cosines of the log noise, () or (n, 1), at frequencies: (1 or n, N_NOISE)."""
+    phase = log_s.reshape(-1, 1) * frequencies
+    return torch.cat([phase.sin(), phase.cos()], -1)
+
+
 class GatedBlock(nn.Module):
     """``h + W_o (silu(a + V e) * b)``, ``(a, b) = W h / rms(h)``: a gated linear unit.
 
@@ -33,14 +48,14 @@ class GatedBlock(nn.Module):
     identity.
     """
 
-    def __init__(self, width: int, n_noise: int, generator: torch.Generator) -> None:
+    def __init__(self, width: int, generator: torch.Generator) -> None:
         super().__init__()
         self.inner = _linear(width, 4 * width, generator)
-        self.noise = _linear(n_noise, 2 * width, generator)
+        self.noise = _linear(N_NOISE, 2 * width, generator)
         self.outer = _linear(2 * width, width, generator, zero=True)
 
     def forward(self, h: Tensor, e: Tensor) -> Tensor:
-        """Hidden rows h (n, width) with noise features e (n or 1, n_noise)."""
+        """Hidden rows h (n, width) with noise features e (n or 1, N_NOISE)."""
         a, b = self.inner(_rms_norm(h)).chunk(2, -1)
         return h + self.outer(nn.functional.silu(a + self.noise(e)) * b)
 
@@ -70,17 +85,14 @@ class GatedNetwork(nn.Module):
         self, n_features: int, *, width: int, n_blocks: int, generator: torch.Generator
     ) -> None:
         super().__init__()
-        n_noise = 8
-        octaves = torch.arange(n_noise // 2, dtype=torch.float32) / 2
-        self.register_buffer("frequencies", 0.25 * 2.0**octaves)
-        self.encode = _linear(n_features + n_noise, 3 * width, generator)
-        self.blocks = nn.ModuleList(GatedBlock(width, n_noise, generator) for _ in range(n_blocks))
+        self.register_buffer("frequencies", noise_frequencies())
+        self.encode = _linear(n_features + N_NOISE, 3 * width, generator)
+        self.blocks = nn.ModuleList(GatedBlock(width, generator) for _ in range(n_blocks))
         self.decode = _linear(width, n_features, generator, zero=True)
 
     def forward(self, x: Tensor, log_s: Tensor) -> Tensor:
         """Map rows ``x (n, D)`` at log noise ``log_s``, () or (n, 1), to rows (n, D)."""
-        phase = log_s.reshape(-1, 1) * self.frequencies
-        e = torch.cat([phase.sin(), phase.cos()], -1)
+        e = noise_features(log_s, self.frequencies)
         linear, a, b = self.encode(torch.cat([x, e.expand(len(x), -1)], -1)).chunk(3, -1)
         h = linear + nn.functional.silu(a) * b
         for block in self.blocks:

@@ -19,6 +19,7 @@ from alignlearn import (
     solvers,
     sources,
     tabulated,
+    unet,
 )
 from alignlearn._arrays import Scaling, resolve_device
 from alignlearn.boundary import KernelBoundary
@@ -93,6 +94,9 @@ CLASSES = {
         networks.ColumnTime,
         networks.GatedBlock,
         networks.GatedNetwork,
+        unet.GatedConvBlock,
+        unet.UNet,
+        nn.Conv2d,
         nn.Linear,
         nn.ModuleList,
         schedules.Cosine,

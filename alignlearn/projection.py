@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -9,13 +10,17 @@ import torch
 from torch import Tensor
 
 from alignlearn._arrays import row_chunks
-from alignlearn.frames import FrameReader
+from alignlearn.frames import FrameQuestion, FrameReader
 from alignlearn.models.base import GenerativeModel
 from alignlearn.schedules import VarianceExploding
 from alignlearn.solvers import ExponentialMidpoint
+from alignlearn.streaming import stream
 
 # Steps to the ridge; the first already lands on it where the density is Gaussian.
 _N_STEPS = 6
+
+# Memory of a point that moves, in tangent columns.
+_MOVING = 8
 
 # A valley is looked for at these shares of the length of the edge, and its depth counts so much:
 # the coarser sees that two sheets end, the finer, which errs more, that two clusters are apart.
@@ -51,31 +56,47 @@ class RidgeProjection:
         unit = np.exp(self.model.scaling_.log_unit)
         unknown = np.isnan(noise_level) or not self.model.has_score
         self.noise = 0.0 if unknown else float(noise_level / unit)
-
-    def __call__(self, X: np.ndarray) -> np.ndarray:
-        """Points (n, D) on the ridge, in the units of X (n, D)."""
-        if self.dimension >= X.shape[1]:
-            return np.array(X, dtype=np.float64)
         s_min, s_max = self.model.noise_range_
-        scale = min(max(self.noise, s_min), s_max / 3)
-        frame = self.frames(X, self.dimension, (scale, 3 * scale))
-        x = self.model.encode(X)
-        parts = []
-        for chunk in row_chunks(len(x), 8 * self.model._bytes_per_column()):
-            Q = torch.as_tensor(frame.vectors[chunk]).to(x)
-            parts.append(self._to_ridge(x[chunk], Q, scale))
-        return self.model.decode(torch.cat(parts))
+        self.scale = min(max(self.noise, s_min), s_max / 3)
+        window = (self.scale, 3 * self.scale)
+        self.normals = FrameQuestion(self.frames, dimension, window, ("vectors",))
+
+    def __call__(self, X) -> np.ndarray:
+        """Points (n, D) on the ridge, in the units of X (n, D)."""
+        return stream(self, self.frames.rows(X), self.types, n_jobs=self.frames.n_jobs)[0]
+
+    @property
+    def types(self) -> list[np.dtype]:
+        """A point has a point, see `stream`."""
+        return [np.dtype((float, (self.model.n_features_in_,)))]
+
+    @property
+    def settings(self) -> dict:
+        """What the projection depends on."""
+        return vars(self.frames) | {"dimension": self.dimension, "noise": self.noise}
+
+    def chunks(self, n_rows: int) -> Iterator[slice]:
+        """Rows whose frames are taken, and which move, together."""
+        return self.model._row_chunks(n_rows, max(self.normals.columns, _MOVING))
+
+    def answer(self, X: np.ndarray) -> tuple[np.ndarray]:
+        """Points (n, D) on the ridge for a chunk of rows X (n, D)."""
+        if self.dimension >= X.shape[1]:
+            return (X,)
+        x, (vectors,) = self.model.encode(X), self.normals.answer(X)
+        Q = torch.as_tensor(vectors).to(x)
+        return (self.model.decode(self._to_ridge(x, Q)),)
 
     @torch.no_grad()
-    def _to_ridge(self, x: Tensor, Q: Tensor, scale: float) -> Tensor:
+    def _to_ridge(self, x: Tensor, Q: Tensor) -> Tensor:
         denoise, codimension = self.model.denoiser(), x.shape[1] - self.dimension
-        s = torch.full((len(x), 1), scale, dtype=x.dtype, device=x.device)
+        s = torch.full((len(x), 1), self.scale, dtype=x.dtype, device=x.device)
         for _ in range(_N_STEPS):
             step = denoise(x, s) - x
             step = step - torch.einsum("nfd,nd->nf", Q, torch.einsum("nfd,nf->nd", Q, step))
             x = x + (1 + (self.noise / s) ** 2) * step
             off = step.square().sum(1, keepdim=True).div(codimension).sqrt()
-            s = torch.clamp(off, scale, self.model.noise_range_[1])
+            s = torch.clamp(off, self.scale, self.model.noise_range_[1])
         return x
 
 
@@ -98,7 +119,7 @@ def density_valley(model: GenerativeModel, a: np.ndarray, b: np.ndarray) -> np.n
     """
     a, b = model.encode(a), model.encode(b)
     depths = [np.empty(0)]
-    for chunk in row_chunks(len(a), 8 * model._bytes_per_column()):
+    for chunk in row_chunks(len(a), _MOVING * model._bytes_per_column()):
         start, edge = a[chunk], b[chunk] - a[chunk]
         depth = [weight * _climb(model, start, edge, share) for share, weight in SHARES]
         depths.append(torch.stack(depth).amin(0).double().cpu().numpy())

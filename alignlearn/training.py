@@ -12,6 +12,8 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 
+from alignlearn._rows import Subset
+from alignlearn._team import ALONE, Exchange, Team
 from alignlearn.checkpoint import Checkpoint
 
 
@@ -78,7 +80,7 @@ class DenoisingLoss:
 
     Parameters
     ----------
-    x : Tensor of shape (n, D)
+    x : Tensor or Subset of shape (n, D)
         Training rows, drawn with replacement.
     noise_range : (s_min, s_max)
         See `draw_noise_levels`.
@@ -86,26 +88,34 @@ class DenoisingLoss:
         Rows of a batch.
     generator : torch.Generator
         On the device of x.
+    team : Team, optional
+        Processes that draw the same batches; each gives its part of the loss.
     """
 
     def __init__(
         self,
-        x: Tensor,
+        x: Tensor | Subset,
         noise_range: tuple[float, float],
         batch_size: int,
         generator: torch.Generator,
+        team: Team = ALONE,
     ) -> None:
         self.x, self.noise_range, self.batch_size = x, noise_range, batch_size
-        self.generator = generator
+        self.generator, self.team = generator, team
 
     def __call__(self, denoise: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """Loss of a denoiser, to be differentiated."""
-        options = {"generator": self.generator, "device": self.x.device}
-        rows = torch.randint(len(self.x), (self.batch_size,), **options)  # type: ignore[call-overload]
-        x_0 = self.x[rows]
-        z = torch.randn(x_0.shape, dtype=x_0.dtype, **options)  # type: ignore[call-overload]
-        s = draw_noise_levels(self.batch_size, self.noise_range, self.generator)
-        return denoising_loss(denoise, x_0, s, z)
+        """Loss of a denoiser, to be differentiated; of a team, this process' part in the sum."""
+        n, own = self.batch_size, self.team.share(self.batch_size)
+        options = {"generator": self.generator, "device": self.generator.device}
+        rows = torch.randint(len(self.x), (n,), **options)  # type: ignore[call-overload]
+        x_0 = self.x[rows[own]]
+        z = torch.randn((n, x_0.shape[1]), dtype=x_0.dtype, **options)  # type: ignore[call-overload]
+        s = draw_noise_levels(n, self.noise_range, self.generator)
+        return denoising_loss(denoise, x_0, s[own], z[own]) * self.team.weight(n)
+
+
+# Numbers in the rows that are evaluated at once: images are many features, and many more hidden.
+_HELD_OUT_SIZE = 2**18
 
 
 class HeldOutLoss:
@@ -120,7 +130,9 @@ class HeldOutLoss:
         noise_range: tuple[float, float],
         generator: torch.Generator,
         n_draws: int = 2000,
+        team: Team = ALONE,
     ) -> None:
+        self.team = team
         repeats = max(1, n_draws // len(x))
         self.x = x.repeat(repeats, 1)
         s = draw_noise_levels(len(self.x), noise_range, generator, coarse_share=0.0)
@@ -130,8 +142,11 @@ class HeldOutLoss:
 
     @torch.no_grad()
     def __call__(self, denoise: Callable[[Tensor, Tensor], Tensor]) -> float:
-        """Loss of a denoiser."""
-        return float(denoising_loss(denoise, self.x, self.s, self.z))
+        """Loss of a denoiser; of a team, the part of this process in the sum."""
+        n, own = len(self.x), self.team.share(len(self.x))
+        n_rows = max(1, _HELD_OUT_SIZE // self.x.shape[1])
+        parts = zip(*(p[own].split(n_rows) for p in (self.x, self.s, self.z)), strict=True)
+        return float(sum(len(x) / n * denoising_loss(denoise, x, s, z) for x, s, z in parts))
 
 
 def evaluation_interval(max_iter: int, n_evaluations: int = 40) -> int:
@@ -239,6 +254,7 @@ def train(
     generator: torch.Generator,
     on_evaluation: Callable[[TrainingHistory, dict], bool] = lambda history, best: False,
     checkpoint: Checkpoint | None = None,
+    team: Team = ALONE,
 ) -> TrainingHistory:
     """Train a module in place; it ends with the EMA weights of the lowest held-out loss.
 
@@ -262,6 +278,9 @@ def train(
         Called after each evaluation with the weights that would be kept now; True stops.
     checkpoint : Checkpoint, optional
         Where to go on from, if this training was begun there before, and to leave the state.
+    team : Team, optional
+        Processes that call this at the same time, with the same module and generator; the losses
+        then give the part of each, and gradients are summed. All end with the same weights.
 
     Returns
     -------
@@ -271,11 +290,14 @@ def train(
     ------
     FloatingPointError
         If the loss becomes infinite or NaN.
+    RuntimeError
+        If another process of the team fails.
 
     Warns
     -----
     ConvergenceWarning
-        On KeyboardInterrupt, which ends training and keeps the best weights so far.
+        On KeyboardInterrupt, in any process of the team, which ends training and keeps the best
+        weights so far.
     """
     state = TrainingState.start(module, learning_rate, generator)
     if checkpoint is not None:
@@ -287,35 +309,38 @@ def train(
     decay = 0.5 ** (1 / max(1.0, 0.04 * max_iter))
     every = evaluation_interval(max_iter)
     running = torch.zeros((), device=generator.device, dtype=torch.float32)
+    exchange = Exchange(team, parameters)
     try:
-        for step in range(state.step + 1, max_iter + 1):
-            if history.stopped or state.since_best >= n_iter_no_change:
-                break
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate * one_cycle(step / max_iter)
-            optimizer.zero_grad()
-            batch_loss = loss(module)
-            batch_loss.backward()
-            optimizer.step()
-            with torch.no_grad():
-                running += batch_loss
-                weight = 1 - min(decay, step / (step + 9))
-                torch._foreach_lerp_(average_parameters, parameters, weight)
-            if step % every and step != max_iter:
-                continue
-            loss_now = held_out(state.average)
-            if not math.isfinite(loss_now):
-                raise FloatingPointError(
-                    f"the training loss is not finite after {step} steps: lower learning_rate "
-                    f"(now {learning_rate:g}) or look for extreme outliers in X."
-                )
-            state.evaluated(step, float(running) / (step - state.step), loss_now)
-            running.zero_()
-            history.stopped = bool(on_evaluation(history, state.best))
+        with exchange:
+            for step in range(state.step + 1, max_iter + 1):
+                if history.stopped or state.since_best >= n_iter_no_change:
+                    break
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate * one_cycle(step / max_iter)
+                optimizer.zero_grad()
+                batch_loss = loss(module)
+                batch_loss.backward()
+                batch_loss = exchange(batch_loss.detach(), gradients=True)
+                optimizer.step()
+                with torch.no_grad():
+                    running += batch_loss
+                    weight = 1 - min(decay, step / (step + 9))
+                    torch._foreach_lerp_(average_parameters, parameters, weight)
+                if step % every and step != max_iter:
+                    continue
+                loss_now = float(exchange(held_out(state.average)))
+                if not math.isfinite(loss_now):
+                    raise FloatingPointError(
+                        f"the training loss is not finite after {step} steps: lower learning_rate "
+                        f"(now {learning_rate:g}) or look for extreme outliers in X."
+                    )
+                state.evaluated(step, float(running) / (step - state.step), loss_now)
+                running.zero_()
+                history.stopped = bool(exchange(bool(on_evaluation(history, state.best))))
+                if checkpoint is not None and not history.stopped:
+                    checkpoint.keep(state)
             if checkpoint is not None and not history.stopped:
-                checkpoint.keep(state)
-        if checkpoint is not None and not history.stopped:
-            checkpoint.finish(state)
+                checkpoint.finish(state)
     except KeyboardInterrupt:
         history.stopped = True
         warnings.warn(
@@ -323,6 +348,10 @@ def train(
             "best so far, are kept.",
             ConvergenceWarning,
             stacklevel=2,
+        )
+    if team.size > 1:  # one may have been interrupted just before, another just after the best
+        state.best, history = team.first(
+            lambda: ({name: value.cpu() for name, value in state.best.items()}, history)
         )
     module.load_state_dict(state.best)
     return history

@@ -7,6 +7,7 @@ READING = [
     "local_dimension",
     "dimension_by_scale",
     "digits_moves",
+    "image_scenes",
     "embedding",
     "denoise",
     "training",

@@ -141,15 +141,19 @@ def test_every_script_measures_and_makes_its_tables(tmp_path):
     import failures
     import frame_cost
     import frame_speed
+    import images
     import make_tables
     import model_selection
     import networks
+    import out_of_core
     import peer_speed
     import projection
     import robustness
     import robustness_tables
+    import size
     import tangents
     import training_speed
+    import workers
 
     job = tiny(common)
     common.N_CORES = 1  # short calls are slower with two threads
@@ -170,6 +174,20 @@ def test_every_script_measures_and_makes_its_tables(tmp_path):
             "result": frame_cost.measure_here(20, 3, 3, n_train=60, repeats=1),
         }
     )
+    size.NARROW = {"width": 8, "n_blocks": 1}
+    for n in (20, 30):
+        cell = size.measure_here(n, 3, 2, narrow=True, out=True, n_train=30)
+        cell = {**store.records()[0], "key": f"n{n}", "case": f"n{n}", "result": cell}
+        common.Store("size", tmp_path).append(cell)
+    one = workers.measure_here("loky", 1, n=12)
+    two = {**one, "workers": 2, "worker_cpu_s": [0.1, 0.1]}
+    for result in (one, two):
+        of = {
+            **store.records()[0],
+            "key": str(result["workers"]),
+            "options": {"x": result["workers"]},
+        }
+        common.Store("workers", tmp_path).append({**of, "result": result})
     budgets = budget.make_jobs([sphere], [0], (2, 3), job.manifold)
     assert [b.manifold.model.max_iter for b in budgets] == [2, 3]
     store = common.Store("budget", tmp_path)
@@ -180,6 +198,14 @@ def test_every_script_measures_and_makes_its_tables(tmp_path):
         store = common.Store(script.__name__, tmp_path)
         timed = common.Job(job.case, 0, job.manifold, options[script.__name__])
         assert common.run_jobs(script.measure, [timed], store, workers=1) == 0
+    options, rows = {"width": 8, "n_blocks": 1, "max_iter": 2}, tmp_path / "rows.npy"
+    np.save(rows, next(out_of_core.rows_in_blocks(300)))
+    [on_disk] = out_of_core.make_jobs({"disk": (300,)}, job.manifold)
+    common.run_jobs(
+        lambda job: out_of_core.measure_here(**job.options, path=str(rows), model=options),
+        [on_disk],
+        common.Store("out_of_core", tmp_path),
+    )
     column_cost.make_network = small_network  # works without diffusers
     [columns] = column_cost.make_jobs([(4, 1, 2)], job.manifold, repeats=1)
     store = common.Store("column_cost", tmp_path)
@@ -229,6 +255,16 @@ def test_every_script_measures_and_makes_its_tables(tmp_path):
     robustness.N_SAMPLES, robustness.N_FRAMES, robustness_tables.N_RESAMPLES = 20, 3, 3
     [errs] = robustness.make_jobs(["robust/circle"], [0], ["CFM"], ["velocity"], max_iter=2)
     assert common.run_jobs(robustness.measure, [errs], common.Store("robustness", tmp_path)) == 0
+    images.READING, images.N_FRESH = {"n_steps": 1, "n_paths": 1, "n_reference": 2}, 2
+    images.N_JACOBIAN, images.SCALES = 1, (0.5,)
+    store, scene = common.Store("images", tmp_path), images.CASES["images/blobs4"]
+    small = replace(scene.case, n=40, make=partial(scene.case.make, image_size=6))
+    images.CASES["images/blobs4"] = scene._replace(case=small, shape=(6, 6))
+    real = images.CASES["images/digits"]
+    images.CASES["images/digits"] = real._replace(case=replace(real.case, n=40))
+    for name, methods in (("blobs4", ["U-Net", "MLP"]), ("digits", ["U-Net"])):
+        jobs = images.make_jobs([f"images/{name}"], [0], methods, max_iter=1)
+        assert common.run_jobs(images.measure, jobs, store, workers=1) == 0
     record = common.Store("tangents", tmp_path).records()[0]
     for name in ("torus-300-0", "sphere2"):
         copied = {**record, "case": name, "title": name, "key": name}
@@ -241,6 +277,8 @@ def test_every_script_measures_and_makes_its_tables(tmp_path):
     assert "sphere2 |" not in make_tables.make_table("tangents", tmp_path)
     assert "| **8.7** |" in make_tables.make_table("published", tmp_path)  # the lowest
     assert "too slow, over 9" in make_tables.make_table("peer-speed", tmp_path)
+    assert "| n, to a file | 20 to 30 |" in make_tables.make_table("growth", tmp_path)
+    assert "| loky | 2 |" in make_tables.make_table("workers", tmp_path)
     assert "| MLE | ValueError: no | 4 |" in make_tables.make_table("dimension-failures", tmp_path)
     assert make_tables.fill(filled, tmp_path) == filled
     empty = make_tables.fill(page, tmp_path / "nowhere")
@@ -374,7 +412,10 @@ def test_one_command_runs_every_script_with_its_own_seeds(tmp_path, monkeypatch,
         "frame_speed": {0},
         "column_cost": {0},
         "training_speed": {0},
+        "out_of_core": {0},
         "peer_speed": {0},
+        "size": {0},
+        "workers": {0},
         "tangents": {0, 1, 2, 3, 4},
         "extraction": {100, 101},
         "networks": {0, 1, 2},
@@ -389,6 +430,7 @@ def test_one_command_runs_every_script_with_its_own_seeds(tmp_path, monkeypatch,
         "downstream": {0, 1, 2},
         "robustness": {0, 1, 2, 3, 4},
         "pretrained": {0},
+        "images": {0},
     }
     if not has_peers:
         del expected["dimension_peers"]

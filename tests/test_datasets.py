@@ -10,12 +10,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
-from scipy.stats import kstest
+from scipy.stats import kstest, norm
+from sklearn.datasets import load_sample_images
 
 from alignlearn import datasets
 from alignlearn.datasets import (
+    load_image_patches,
     make_affine_subspace,
     make_blob_images,
+    make_blob_scenes,
     make_flat_torus,
     make_gaussian,
     make_helix,
@@ -28,6 +31,7 @@ from alignlearn.datasets import (
     make_s_curve,
     make_severed_sphere,
     make_sphere,
+    make_square_scenes,
     make_stroke_images,
     make_swiss_roll,
     make_torus,
@@ -151,6 +155,33 @@ def stroke(u, size, names="xyal", w=0.15):
     return np.array(images)
 
 
+def scene(u, size, n_objects, dab, names="xy", l=0.15, places=None):  # noqa: E741
+    """One object after the other; `dab` gives the brightness of pixels seen from a centre."""
+    images = np.zeros((len(u), size**2))
+    for image, row in zip(images, u.reshape(len(u), n_objects, -1), strict=True):
+        for j, of_object in enumerate(row):
+            v = {"l": l, "b": 1.0} | dict(zip(names, of_object, strict=True))
+            centre = (v["x"], v["y"]) if places is None else places[j]
+            image += v["b"] * dab(pixels(size) - centre, v["l"])
+    return images
+
+
+def bell(p, l):  # noqa: E741
+    return np.exp(-np.sum(p**2, axis=1) / (2 * l**2))
+
+
+def soft_square(p, l, w=0.1):  # noqa: E741
+    """Share of a round Gaussian pen at the pixel that lies in the square."""
+    return np.prod(norm.cdf(p + l, scale=w) - norm.cdf(p - l, scale=w), axis=1)
+
+
+def fixed_places(n_objects):
+    """Of random_state=0, with nothing to keep apart."""
+    rng = np.random.RandomState(0)
+    rng.randint(np.iinfo(np.int32).max)
+    return [rng.uniform(-0.8, 0.8, 2) for _ in range(n_objects)]
+
+
 # ------------------------------------------------------------------------------------- the table
 
 
@@ -225,6 +256,26 @@ SETS = {
     "all strokes": Set(
         partial(make_stroke_images, image_size=9, scale=True),
         *(4, 81, partial(stroke, size=9), False),
+    ),
+    "blob scenes": Set(
+        partial(make_blob_scenes, image_size=12, size=0.3),
+        *(4, 144, partial(scene, size=12, n_objects=2, dab=bell, l=0.3), False),
+    ),
+    "all blob scenes": Set(
+        partial(make_blob_scenes, n_objects=3, image_size=12, scale=True, brighten=True, apart=0.6),
+        *(12, 144, partial(scene, size=12, n_objects=3, dab=bell, names="xylb"), False),
+    ),
+    "blobs in their places": Set(
+        partial(make_blob_scenes, image_size=12, move=False, scale=True, apart=0),
+        *(2, 144, lambda u: scene(u, 12, 2, bell, names="l", places=fixed_places(2)), False),
+    ),
+    "square scenes": Set(
+        partial(make_square_scenes, image_size=12, brighten=True),
+        *(6, 144, lambda u: scene(u, 12, 2, soft_square, "xyb", 0.2), False),
+    ),
+    "squares that grow": Set(
+        partial(make_square_scenes, n_objects=1, image_size=12, scale=True),
+        *(3, 144, lambda u: scene(u, 12, 1, soft_square, "xyl"), False),
     ),
 }
 
@@ -404,6 +455,10 @@ def test_impossible_dimensions_are_refused(make, dim):
         (partial(make_blob_images, move=False), "at least one of move, scale, turn, elongate"),
         (partial(make_stroke_images, move=False, turn=False), "at least one of move, turn, scale"),
         (partial(make_blob_images, image_size=1), "expected image_size to be an integer >= 2"),
+        (partial(make_blob_scenes, move=False), "one of move, scale, brighten to be True"),
+        (partial(make_blob_scenes, n_objects=0), "expected n_objects to be an integer >= 1"),
+        (partial(make_blob_scenes, n_objects=30, apart=0.5), "expected objects that fit"),
+        (partial(make_square_scenes, size=0.0), "expected size to be a finite number > 0"),
     ],
 )
 def test_impossible_shapes_are_refused(make, message):
@@ -480,12 +535,25 @@ def test_gaussian_has_its_covariance(covariance):
         (make_hypercube, [0, 0], [1, 1]),
         (make_blob_images, [-0.5, -0.5], [0.5, 0.5]),
         (make_stroke_images, [-0.5, -0.5, 0], [0.5, 0.5, np.pi]),
+        (partial(make_square_scenes, n_objects=1), [-0.8, -0.8], [0.8, 0.8]),
     ],
 )
 def test_parameters_are_uniform(make, low, high):
     parameters = make(1000, random_state=0).parameters
     for u, a, b in zip(parameters.T, low, high, strict=False):
         assert kstest(u, "uniform", (a, b - a)).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("move", [True, False])
+def test_objects_of_a_scene_keep_apart_and_stay_in_their_places_unless_they_move(move):
+    sample = make_square_scenes(200, n_objects=6, move=move, brighten=True, apart=0.5)
+    if not move:
+        spread = np.linalg.svd(sample.clean, compute_uv=False)  # six fixed images
+        assert spread[5] > 1e-3 * spread[0] and spread[6] < 1e-9 * spread[0]
+        return
+    centres = sample.parameters.reshape(200, 6, 3)[..., :2]
+    gaps = np.linalg.norm(centres[:, :, None] - centres[:, None], axis=-1)
+    assert gaps[:, ~np.eye(6, dtype=bool)].min() > 0.5
 
 
 def test_hole_of_the_swiss_roll_is_the_middle_of_nine_cells_that_are_else_uniform():
@@ -551,3 +619,30 @@ def test_torus_tangents_at_noisy_points_are_normal_to_the_way_from_the_core_circ
 def test_torus_tangents_refuse_points_without_a_normal(points, message):
     with pytest.raises(ValueError, match=message):
         torus_tangents(points)
+
+
+# ------------------------------------------------------------------------------------ photographs
+
+
+@pytest.mark.parametrize("color, C", [(True, 3), (False, 1)])
+def test_patches_are_windows_of_the_photographs_channels_first(color, C):
+    pytest.importorskip("PIL")
+    photographs = [image / 255 for image in load_sample_images().images]
+    X = load_image_patches(5, patch_size=6, color=color, random_state=0)
+    for i, row in enumerate(X.reshape(5, C, 6, 6)):
+        image = photographs[i >= 3]  # half of each, the first has one more
+        channels = image.transpose(2, 0, 1) if color else image.mean(axis=2)[None]
+        corners = np.argwhere(np.abs(channels - row[:, :1, :1]).max(axis=0) < 1e-12)
+        windows = [channels[:, i : i + 6, j : j + 6] for i, j in corners]
+        assert any(w.shape == row.shape and np.allclose(w, row, atol=1e-12) for w in windows)
+
+
+def test_patches_are_drawn_by_their_random_state_and_refuse_what_does_not_fit():
+    pytest.importorskip("PIL")
+    first, again, other = (load_image_patches(9, random_state=seed) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+    with pytest.raises(ValueError, match="expected patch_size <= 427"):
+        load_image_patches(9, patch_size=500)
+    with pytest.raises(ValueError, match="expected n_samples to be an integer >= 1"):
+        load_image_patches(0)

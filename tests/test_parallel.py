@@ -3,6 +3,7 @@
 import random
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -21,10 +22,20 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 N_ROWS, N_CHUNKS = 12, 3
 OPTIONS = {"n_paths": 2, "n_steps": 3, "n_reference": 20, "random_state": 0}
 
+
+def streamed(m, X):
+    """Tangent spaces at rows in a file, written to another."""
+    with TemporaryDirectory() as folder:
+        np.save(f"{folder}/rows.npy", X)
+        rows = np.load(f"{folder}/rows.npy", mmap_mode="r")
+        return np.array(m.tangent_space(rows, 2, out=f"{folder}/out.npy"))
+
+
 # Every public question, as a function of a fitted manifold and rows.
 ANSWERS = {
     "lyapunov_exponents": lambda m, X: m.lyapunov_exponents(X),
     "tangent_space": lambda m, X: m.tangent_space(X, 2),
+    "streamed": streamed,
     "dimension": lambda m, X: m.dimension(X),
     "score_samples": lambda m, X: m.score_samples(X),
     "scale_spectrum": lambda m, X: m.scale_spectrum(X, 2).exponents,

@@ -37,6 +37,7 @@ from alignlearn.solvers import ExponentialMidpoint
 DATA = Path(__file__).parent / "data"
 SPHERE = make_sphere(60, 2, random_state=0).points
 FLAT = SPHERE @ np.random.default_rng(0).standard_normal((3, 5))  # learned in its span
+IMAGES = np.random.default_rng(0).random((40, 20))
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -72,6 +73,7 @@ ESTIMATORS = SAVED_MODELS | {
 FITTED = {
     **{name: (make, SPHERE) for name, make in ESTIMATORS.items()},
     "Diffusion in a subspace": (one_network, FLAT),
+    "Diffusion of images": (lambda: one_network().set_params(image_shape=(4, 5)), IMAGES),
 }
 
 

@@ -26,6 +26,7 @@ INTERNAL = {
     "tangent_graph",
     "networks",
     "training",
+    "unet",
 }
 
 

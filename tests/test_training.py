@@ -131,6 +131,20 @@ def test_held_out_loss_has_the_same_draws_at_every_call(generator):
     assert held_out(denoise) == first
 
 
+def test_held_out_loss_of_many_features_is_the_mean_over_all_rows_taken_in_parts(generator):
+    held_out = HeldOutLoss(torch.randn(40, 300, generator=generator), RANGE, generator)
+    sizes = []
+
+    def denoise(y, s):
+        sizes.append(len(y))
+        return y / (1 + s)
+
+    loss = held_out(denoise)
+    assert len(sizes) > 1 and sum(sizes) == len(held_out.x) == 2000
+    whole = denoising_loss(denoise, held_out.x, held_out.s, held_out.z)
+    assert loss == pytest.approx(float(whole), rel=1e-5)
+
+
 def test_loss_of_the_best_denoiser_of_white_data_is_one(generator):
     """``E |Den - x|^2 = s^2 / (1 + s^2)`` per coordinate: the weight makes it 1."""
     x = torch.randn(20_000, 3, generator=generator, dtype=torch.float64)

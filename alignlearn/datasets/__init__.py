@@ -24,10 +24,12 @@ set                       dimension d        coordinates D
 `make_random_manifold`    dim                n_features
 `make_blob_images`        1 to 5, default 2  image_size squared
 `make_stroke_images`      1 to 4, default 3  image_size squared
+`make_blob_scenes`        1 to 4 an object   image_size squared
+`make_square_scenes`      1 to 4 an object   image_size squared
 ========================  =================  ==================
 
-`torus_tangents` gives the frames of the torus at noisy points too; `load_idx` reads files of the
-format of MNIST, which come without the truth.
+`torus_tangents` gives the frames of the torus at noisy points too. `load_idx` reads files of the
+format of MNIST, `load_image_patches` cuts patches of photographs: real images, without the truth.
 
 The sets share these options, which their own pages do not repeat:
 
@@ -57,6 +59,8 @@ from alignlearn.datasets.linear import (
     make_hypercube,
     make_random_manifold,
 )
+from alignlearn.datasets.patches import load_image_patches
+from alignlearn.datasets.scenes import make_blob_scenes, make_square_scenes
 from alignlearn.datasets.sheets import (
     make_s_curve,
     make_severed_sphere,
@@ -73,8 +77,10 @@ from alignlearn.datasets.surfaces import (
 __all__ = [
     "ManifoldSample",
     "load_idx",
+    "load_image_patches",
     "make_affine_subspace",
     "make_blob_images",
+    "make_blob_scenes",
     "make_flat_torus",
     "make_gaussian",
     "make_helix",
@@ -87,6 +93,7 @@ __all__ = [
     "make_s_curve",
     "make_severed_sphere",
     "make_sphere",
+    "make_square_scenes",
     "make_stroke_images",
     "make_swiss_roll",
     "make_torus",

@@ -23,8 +23,10 @@ from alignlearn._arrays import (
     row_chunks,
     validate_rows,
 )
+from alignlearn._blocks import row_blocks
 from alignlearn._callbacks import CallbackSupportMixin
 from alignlearn._plain import Encoder, decode
+from alignlearn._rows import DiskRows, training_rows
 from alignlearn.derivatives import (
     ALL_COLUMNS,
     AUTOMATIC,
@@ -170,10 +172,20 @@ class GenerativeModel(CallbackSupportMixin, DensityMixin, BaseEstimator, metacla
 
     def _fit_scaling(self, X, dtype: torch.dtype, device: torch.device) -> Tensor:
         """Validate X, set the scaling and second moments, return the scaled rows (n, D)."""
+        return self._fit_scaled_rows(X, dtype, device)[:]
+
+    def _fit_scaled_rows(self, X, dtype: torch.dtype, device: torch.device) -> Tensor | DiskRows:
+        """As `_fit_scaling`, but rows on disk stay there."""
         check_seed(getattr(self, "random_state", None))  # before it is needed
-        X = validate_rows(self, X, ensure_min_samples=2)
-        scaling = Scaling.fit(X)
-        x = scaling.to_model(X, torch.empty(0, dtype=dtype, device=device))
+        X = training_rows(self, X, ensure_min_samples=2)
+        scaling, like = Scaling.fit(X), torch.empty(0, dtype=dtype, device=device)
+        x: Tensor | DiskRows
+        if isinstance(X, np.memmap):
+            x = DiskRows(X, scaling, like)
+        else:
+            x = torch.empty(X.shape, dtype=dtype, device=device)
+            for rows in row_blocks(*X.shape):
+                x[rows] = scaling.to_model(X[rows], like)
         self.scaling_, self.gaussian_ = scaling, Gaussian.fit(x)
         return x
 

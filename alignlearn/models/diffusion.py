@@ -7,12 +7,12 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
-from sklearn.utils import check_random_state, check_scalar
+from sklearn.utils import check_scalar
 from torch import Tensor, nn
 
-from alignlearn._arrays import make_generator, resolve_device
+from alignlearn._arrays import make_generator
 from alignlearn._callbacks import with_callbacks
-from alignlearn.checkpoint import Checkpoint, fingerprint
+from alignlearn._rows import Subset
 from alignlearn.flow import Denoiser
 from alignlearn.models.base import check_noise_range
 from alignlearn.models.trained import SMALL_WIDTH, TrainedModel, default_width
@@ -78,14 +78,18 @@ class Diffusion(TrainedModel):
     network : torch.nn.Module, optional
         Map ``(x (n, D), log_s () or (n, 1)) -> (n, D)``, copied by `fit`. Default: a
         `GatedNetwork` sized from the data.
+    image_shape : (C, H, W) or (H, W), optional
+        Rows are images, flattened with the channels first: the default network is a small `UNet`,
+        which learns local structure from fewer images than a network of whole rows, and costs more
+        a step. The data's linear span is not used then.
     width : int, optional
-        Width of the default network; default from n and D.
+        Width of the default network; default from n and D, for images 32 channels.
     n_blocks : int, default=3
-        Blocks of the default network.
+        Blocks of the default network; for images of its coarsest level.
     n_estimators : int, optional
         Number of networks, or rather a budget of as many times `max_iter` steps: networks that stop
-        early leave time for others, up to four. 1 is a single network. Default 3 where the default
-        network is small, else 2.
+        early leave time for others, up to four. 1 is a single network, and the default for images;
+        else 3 where the default network is small, 2 where not.
     max_iter : int, default=3000
         Optimisation steps of a network at most. More steps give better tangent spaces where data
         suffice.
@@ -101,7 +105,7 @@ class Diffusion(TrainedModel):
     window : (float, float), default=(0.02, 0.2)
         Noise levels over which Lyapunov vectors are taken by default.
     validation_fraction : float, default=0.1
-        Share of the rows that each network holds out.
+        Share of the rows that each network holds out, up to 20,000 of them.
     n_iter_no_change : int, default=8
         Evaluations (40 over `max_iter` steps) without improvement after which training stops.
     checkpoint : str or os.PathLike, optional
@@ -141,6 +145,7 @@ class Diffusion(TrainedModel):
         self,
         *,
         network=None,
+        image_shape=None,
         width=None,
         n_blocks=3,
         n_estimators=None,
@@ -157,6 +162,7 @@ class Diffusion(TrainedModel):
         random_state=None,
     ):
         self.network = network
+        self.image_shape = image_shape
         self.width = width
         self.n_blocks = n_blocks
         self.n_estimators = n_estimators
@@ -174,11 +180,13 @@ class Diffusion(TrainedModel):
 
     @with_callbacks
     def fit(self, X, y=None):
-        """Train on X.
+        """Train on X, together with the other processes where `torch.distributed` is initialised.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like of shape (n_samples, n_features), or iterable of such blocks
+            Rows of an `np.memmap` stay on disk; blocks are written to a temporary file first. See
+            docs/guide/training_at_scale.md.
         y : Ignored
 
         Returns
@@ -188,9 +196,12 @@ class Diffusion(TrainedModel):
         Raises
         ------
         ValueError
-            If X or a parameter is not usable, or the checkpoint folder holds another fit.
+            If X or a parameter is not usable, or the checkpoint folder holds another fit; or if
+            processes that fit together were given different things.
         FloatingPointError
             If the loss becomes infinite or NaN.
+        RuntimeError
+            If another process that fits together with this one has failed.
 
         Warns
         -----
@@ -200,13 +211,9 @@ class Diffusion(TrainedModel):
             If a checkpoint cannot be written; training goes on, the last one written stays.
         """
         self._check_params()
-        device = resolve_device(self.device)
-        x = self._fit_scaling(X, torch.float32, device)
-        checkpoint, seed = None, self.random_state
-        if self.checkpoint is not None:
-            checkpoint = Checkpoint(self.checkpoint, fingerprint(self, x))
-            seed = checkpoint.seed if seed is None else seed
-        rng = check_random_state(seed)
+        x = self._training_rows(X)
+        team, checkpoint, rng = self._begin(x)
+        device = x.device
         generator = make_generator(rng, device)
         leading = float(self.gaussian_.variances.max()) ** 0.5
         noise_range = (
@@ -216,7 +223,9 @@ class Diffusion(TrainedModel):
         basis = self._span_basis(x)
         x = x if basis is None else x @ basis
         n_estimators = self.n_estimators
-        if n_estimators is None:
+        if n_estimators is None and self.image_shape is not None:
+            n_estimators = 1
+        elif n_estimators is None:
             n_estimators = 3 if default_width(*x.shape) == SMALL_WIDTH else 2
         n_evaluations = -(-self.max_iter // evaluation_interval(self.max_iter))
         context = self._init_callback_context(max_subtasks=(n_estimators + 1) * n_evaluations)
@@ -243,14 +252,15 @@ class Diffusion(TrainedModel):
             member = PreconditionedDenoiser(self._make_network(*x.shape, rng)).to(device)
             history = train(
                 member,
-                DenoisingLoss(x[kept], noise_range, self.batch_size, generator),
-                HeldOutLoss(x[held], noise_range, generator),
+                DenoisingLoss(Subset(x, kept), noise_range, self.batch_size, generator, team),
+                HeldOutLoss(x[held], noise_range, generator, team=team),
                 max_iter=self.max_iter,
                 learning_rate=self.learning_rate,
                 n_iter_no_change=self.n_iter_no_change,
                 generator=generator,
                 on_evaluation=on_evaluation,
                 checkpoint=checkpoint,
+                team=team,
             )
             if history.best_step or not members:
                 members.append(member)

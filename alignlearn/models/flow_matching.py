@@ -9,13 +9,13 @@ from numbers import Real
 
 import numpy as np
 import torch
-from sklearn.utils import check_random_state, check_scalar
+from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from alignlearn._arrays import halved, make_generator, resolve_device
+from alignlearn._arrays import halved, make_generator
 from alignlearn._callbacks import with_callbacks
-from alignlearn.checkpoint import Checkpoint, fingerprint
+from alignlearn._rows import Subset
 from alignlearn.couplings import Coupling, EntropicCoupling, IndependentCoupling
 from alignlearn.derivatives import ALL_COLUMNS, divergence
 from alignlearn.flow import Denoiser, Flow
@@ -62,10 +62,12 @@ class FlowMatching(TrainedModel):
     network : torch.nn.Module, optional
         Map ``(x (n, D), log_s () or (n, 1)) -> (n, D)``, copied by `fit`. Default: a
         `GatedNetwork` sized from the data.
+    image_shape : (C, H, W) or (H, W), optional
+        Rows are images: the default network is a `UNet`, see `Diffusion`.
     width : int, optional
-        Width of the default network; default from n and D.
+        Width of the default network; default from n and D, for images 32 channels.
     n_blocks : int, default=3
-        Blocks of the default network.
+        Blocks of the default network; for images of its coarsest level.
     max_iter : int, default=3000
         Optimisation steps at most.
     batch_size : int, default=256
@@ -79,7 +81,8 @@ class FlowMatching(TrainedModel):
         Ratios over which Lyapunov vectors are taken by default; default 2 and 20 times the
         smallest.
     validation_fraction : float, default=0.1
-        Share of the rows held out; their loss decides when the weights are best.
+        Share of the rows held out, up to 20,000 of them; their loss decides when the weights are
+        best.
     n_iter_no_change : int, default=8
         Evaluations (40 over `max_iter` steps) without improvement after which training stops.
     checkpoint : str or os.PathLike, optional
@@ -128,6 +131,7 @@ class FlowMatching(TrainedModel):
         coupling=None,
         source=None,
         network=None,
+        image_shape=None,
         width=None,
         n_blocks=3,
         max_iter=3000,
@@ -145,6 +149,7 @@ class FlowMatching(TrainedModel):
         self.coupling = coupling
         self.source = source
         self.network = network
+        self.image_shape = image_shape
         self.width = width
         self.n_blocks = n_blocks
         self.max_iter = max_iter
@@ -160,11 +165,13 @@ class FlowMatching(TrainedModel):
 
     @with_callbacks
     def fit(self, X, y=None):
-        """Train on X.
+        """Train on X, together with the other processes where `torch.distributed` is initialised.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like of shape (n_samples, n_features), or iterable of such blocks
+            Rows of an `np.memmap` stay on disk; blocks are written to a temporary file first. See
+            docs/guide/training_at_scale.md.
         y : Ignored
 
         Returns
@@ -175,9 +182,12 @@ class FlowMatching(TrainedModel):
         ------
         TypeError, ValueError
             If X or a parameter is not usable, the source gives rows of another dimension or not
-            finite, or the checkpoint folder holds another fit.
+            finite, or the checkpoint folder holds another fit; or if processes that fit together
+            were given different things.
         FloatingPointError
             If the loss becomes infinite or NaN.
+        RuntimeError
+            If another process that fits together with this one has failed.
 
         Warns
         -----
@@ -187,19 +197,15 @@ class FlowMatching(TrainedModel):
             If a checkpoint cannot be written; training goes on, the last one written stays.
         """
         self._check_params()
-        device = resolve_device(self.device)
-        x = self._fit_scaling(X, torch.float32, device)
+        data = x = self._training_rows(X)
+        device = x.device
         path, coupling, source = self._resolved()
         noise_range, window = self._ranges(path)
         span = self._span_basis(x) if isinstance(source, StandardGaussian) else None
         x = x if span is None else x @ span
         sampler = SourceSampler(source, self.scaling_, x.shape[1])
         sampler(2, np.random.default_rng(0))  # refuse what does not fit before anything is written
-        checkpoint, seed = None, self.random_state
-        if self.checkpoint is not None:
-            checkpoint = Checkpoint(self.checkpoint, fingerprint(self, x))
-            seed = checkpoint.seed if seed is None else seed
-        rng = check_random_state(seed)
+        team, checkpoint, rng = self._begin(data)
         generator = make_generator(rng, device)
         size = sampler.size(np.random.default_rng(rng.randint(np.iinfo(np.int32).max)))
         network = self._make_network(*x.shape, rng)
@@ -235,12 +241,12 @@ class FlowMatching(TrainedModel):
 
         def loss_of(rows):
             return MatchingLoss(
-                rows, sampler, coupling, path, field.t_min, size, self.batch_size, generator
+                rows, sampler, coupling, path, field.t_min, size, self.batch_size, generator, team
             )
 
         order = torch.randperm(len(x), generator=generator, device=device)
         kept, held = self._split(order, 0)
-        loss, held_out = loss_of(x[kept]), HeldOutMatchingLoss(loss_of(x[held]))
+        loss, held_out = loss_of(Subset(x, kept)), HeldOutMatchingLoss(loss_of(x[held]))
         history = train(
             field,
             lambda module: loss(module.velocity),
@@ -251,6 +257,7 @@ class FlowMatching(TrainedModel):
             generator=generator,
             on_evaluation=on_evaluation,
             checkpoint=checkpoint,
+            team=team,
         )
         vars(self).update(self._probed(learned(field, history), x))
         context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes=dict)

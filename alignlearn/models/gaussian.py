@@ -51,7 +51,8 @@ class GaussianModel(GenerativeModel):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like of shape (n_samples, n_features), or iterable of such blocks
+            Rows of an `np.memmap` stay on disk.
         y : Ignored
 
         Returns
@@ -60,7 +61,7 @@ class GaussianModel(GenerativeModel):
         """
         context = self._init_callback_context().call_on_fit_task_begin(estimator=self)
         check_noise_range(self.s_min, self.s_max, self.window)
-        self._fit_scaling(X, torch.float64, resolve_device(self.device))
+        self._fit_scaled_rows(X, torch.float64, resolve_device(self.device))
         self.noise_range_ = (float(self.s_min), float(self.s_max))
         self.window_ = tuple(self.window)
         context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes=dict)

@@ -62,7 +62,8 @@ class KernelDiffusion(GenerativeModel):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like of shape (n_samples, n_features), or iterable of such blocks
+            All rows are kept in memory.
         y : Ignored
 
         Returns

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 from numbers import Integral, Real
 
 import numpy as np
 import torch
-from sklearn.utils import check_scalar
+from sklearn.utils import check_random_state, check_scalar
 from torch import Tensor, nn
 
-from alignlearn._arrays import make_generator
+from alignlearn._arrays import make_generator, resolve_device
+from alignlearn._rows import DiskRows
+from alignlearn._team import Team
+from alignlearn.checkpoint import Checkpoint, digest, fingerprint
 from alignlearn.derivatives import probe_derivative
+from alignlearn.gaussian import triangle
 from alignlearn.models.base import GenerativeModel
 from alignlearn.networks import GatedNetwork
+from alignlearn.unet import UNet
+
+# Rows held out by a network at most: more would decide no better when its weights are best.
+_HELD_OUT = 20_000
 
 # Width of the default network where few or low-dimensional data make it small.
 SMALL_WIDTH = 64
+# Width of the U-Net of images at its finest level.
+IMAGE_WIDTH = 32
 
 
 def default_width(n_samples: int, n_features: int) -> int:
@@ -28,22 +39,63 @@ def default_width(n_samples: int, n_features: int) -> int:
 class TrainedModel(GenerativeModel):
     """A generative model whose `denoiser_` is trained in steps.
 
-    A new member has the parameters `network`, `width`, `n_blocks`, `max_iter`, `batch_size`,
-    `learning_rate`, `validation_fraction`, `n_iter_no_change` and `checkpoint` of `Diffusion`.
+    A new member has the parameters `network`, `image_shape`, `width`, `n_blocks`, `max_iter`,
+    `batch_size`, `learning_rate`, `validation_fraction`, `n_iter_no_change` and `checkpoint` of
+    `Diffusion`.
     """
 
-    def _span_basis(self, x: Tensor) -> Tensor | None:
+    def _training_rows(self, X) -> Tensor | DiskRows:
+        """Scaled rows of X (n, D), float32 on the device, if all processes of a team have them."""
+
+        def scaled() -> Tensor | DiskRows:
+            x = self._fit_scaled_rows(X, torch.float32, resolve_device(self.device))
+            self._check_image_shape(x.shape[1])
+            return x
+
+        return Team.current().every(scaled)
+
+    def _begin(self, x: Tensor | DiskRows) -> tuple[Team, Checkpoint | None, np.random.RandomState]:
+        """Team, checkpoint and randomness of a training on x, the same for all of the team.
+
+        Raises
+        ------
+        ValueError
+            If the processes were given different things, or no seed, or more there are of them than
+            rows in a batch; or the checkpoint folder holds another fit.
+        """
+        team, checkpoint, seed = Team.current(), None, self.random_state
+        if team.size > self.batch_size:
+            raise ValueError(
+                f"batch_size={self.batch_size} rows cannot be shared by the {team.size} processes "
+                "that torch.distributed connects: raise it, or start fewer."
+            )
+        if team.size > 1 or self.checkpoint is not None:
+            fit, scaling = fingerprint(self, x), self.scaling_
+            units = f"{scaling.exponent} {scaling.scale!r} {digest(scaling.center)}"
+            team.check_same({**fit, "center and scale of the data": units})
+        if self.checkpoint is not None:
+            checkpoint = team.first(lambda: Checkpoint(self.checkpoint, fit))
+            checkpoint.writes = team.rank == 0
+            seed = checkpoint.seed if seed is None else seed
+        if team.size > 1 and seed is None:
+            raise ValueError(
+                f"random_state=None would give each of the {team.size} processes that fit together "
+                "another model: pass the same integer to all of them."
+            )
+        return team, checkpoint, check_random_state(seed)
+
+    def _span_basis(self, x: Tensor | DiskRows) -> Tensor | None:
         """Orthonormal basis (D, r) of the linear span of the rows, None if that is everything."""
         rank = self.scaling_.rank
-        if rank == x.shape[1] or self.network is not None:
+        if rank == x.shape[1] or self.network is not None or self.image_shape is not None:
             return None
         if rank <= self.gaussian_.basis.shape[1]:
             return self.gaussian_.basis[:, :rank].contiguous()
-        return torch.linalg.svd(x.double(), full_matrices=False).Vh[:rank].T.to(x)
+        return torch.linalg.svd(triangle(x), full_matrices=False).Vh[:rank].T.to(x[:0])
 
     def _split(self, order: Tensor, i: int) -> tuple[Tensor, Tensor]:
         """Rows to train on and rows held out by network i: fold after fold of a random order."""
-        n_held = round(self.validation_fraction * len(order))
+        n_held = min(round(self.validation_fraction * len(order)), _HELD_OUT)
         if n_held < 2:  # fewer rows select nothing: train and select on all of them
             return order, order
         order = order.roll(-i * n_held)
@@ -52,12 +104,22 @@ class TrainedModel(GenerativeModel):
     def _make_network(self, n_samples: int, n_features: int, rng) -> nn.Module:
         if self.network is not None:
             return copy.deepcopy(self.network)
+        if self.image_shape is not None:
+            width = IMAGE_WIDTH if self.width is None else self.width
+            return UNet(
+                _channels_first(self.image_shape),
+                width=width,
+                n_blocks=self.n_blocks,
+                generator=make_generator(rng),
+            )
         width = default_width(n_samples, n_features) if self.width is None else self.width
         generator = make_generator(rng)
         return GatedNetwork(n_features, width=width, n_blocks=self.n_blocks, generator=generator)
 
     def _bytes_per_column(self) -> int:
         n_hidden = max((p.shape[0] for p in self.denoiser_.parameters()), default=1)
+        for module in self.denoiser_.modules():
+            n_hidden = max(n_hidden, getattr(module, "n_hidden", 0))
         return 32 * (self.n_features_in_ + n_hidden) * len(self.histories_)
 
     def _probed(self, learned: dict, x: Tensor) -> dict:
@@ -93,3 +155,32 @@ class TrainedModel(GenerativeModel):
             raise ValueError(
                 f"network must be a torch.nn.Module or None, got {type(self.network).__name__}."
             )
+        if self.image_shape is not None:
+            if self.network is not None:
+                raise ValueError("expected network or image_shape, got both: leave one None.")
+            _channels_first(self.image_shape)
+
+    def _check_image_shape(self, n_features: int) -> None:
+        """Refuse an `image_shape` that rows of so many features do not have."""
+        if self.image_shape is not None and math.prod(self.image_shape) != n_features:
+            raise ValueError(
+                f"image_shape={self.image_shape!r} has {math.prod(self.image_shape)} values, but X "
+                f"has {n_features} features: rows are flattened images, channels first."
+            )
+
+
+def _channels_first(image_shape) -> tuple[int, int, int]:
+    """Shape (C, H, W) of (C, H, W) or (H, W).
+
+    Raises
+    ------
+    ValueError
+        If it is neither.
+    """
+    is_shape = isinstance(image_shape, tuple | list) and len(image_shape) in (2, 3)
+    if not is_shape or not all(isinstance(n, Integral) and n >= 1 for n in image_shape):
+        raise ValueError(
+            f"image_shape must be (C, H, W) or (H, W), positive integers, got {image_shape!r}."
+        )
+    C, H, W = image_shape if len(image_shape) == 3 else (1, *image_shape)
+    return int(C), int(H), int(W)

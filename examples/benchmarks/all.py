@@ -20,15 +20,19 @@ import extraction
 import failures
 import frame_cost
 import frame_speed
+import images
 import make_tables
 import model_selection
 import networks
+import out_of_core
 import peer_speed
 import pretrained
 import projection
 import robustness
+import size
 import tangents
 import training_speed
+import workers
 from common import RESULTS
 
 # In this order, each with the number of seeds that it needs: those that measure time come first,
@@ -38,7 +42,10 @@ SCRIPTS = [
     (frame_speed, 1),
     (column_cost, 1),
     (training_speed, 1),
+    (out_of_core, 1),
     (peer_speed, 1),
+    (size, 1),
+    (workers, 1),
     (tangents, 5),
     (dimension, 3),
     (dimension_peers, 3),
@@ -53,6 +60,7 @@ SCRIPTS = [
     (downstream, 3),
     (robustness, 5),
     (pretrained, 1),
+    (images, 1),
 ]
 
 

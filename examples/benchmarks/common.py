@@ -309,6 +309,8 @@ def settings_of(manifold: LyapunovManifold) -> dict:
     for name, estimator in [("manifold", manifold), (type(model).__name__, model)]:
         params = estimator.get_params(deep=False)
         skip = {"random_state", "n_jobs", "model"}
+        if params.get("image_shape") is None:  # younger than results that stay good
+            skip |= {"image_shape"}
         settings[name] = {key: repr(params[key]) for key in sorted(params) if key not in skip}
     return settings
 

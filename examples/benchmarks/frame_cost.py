@@ -133,13 +133,18 @@ def measure_here(
     }
 
 
-def measure(job: Job) -> dict:
-    """`measure_here` in a fresh process."""
-    command = [sys.executable, __file__, "--measure", json.dumps(job.options)]
+def in_fresh_process(script: str, options: dict) -> dict:
+    """`measure_here` of a script, run with ``--measure``."""
+    command = [sys.executable, script, "--measure", json.dumps(options)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(done.stderr)
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(job: Job) -> dict:
+    """`measure_here` in a fresh process."""
+    return in_fresh_process(__file__, job.options)
 
 
 def make_jobs(shapes, manifold: LyapunovManifold, **options) -> list[Job]:

@@ -111,7 +111,7 @@ MODELS = {
 }
 # The source of the paper's experiments, 5 and .1 ** .5 around moons that are three times as large.
 SOURCES = ("Gaussian", "8 Gaussians")
-OTHER_SOURCE = ("OT-CFM", "CFM", "interpolant")
+OTHER_SOURCE = ("OT-CFM", "CFM", "SB-CFM", "interpolant")
 EIGHT = EightGaussians(radius=5 / 3, scale=0.1**0.5 / 3)
 
 FLOW_STEPS = 24  # of the flow matching family, each with four evaluations

@@ -116,7 +116,7 @@ def order_table(records: list[dict]) -> str:
             means = {}
             for process in MODELS:
                 parts = _parts(runs, case, source, process).values()
-                if parts and (source == "Gaussian" or process != "SB-CFM"):
+                if parts:
                     means[process] = float(np.mean([_of(part, measure, "0.5") for part in parts]))
             for better, worse in CLAIMS:
                 a, b = (_parts(runs, case, source, process) for process in (better, worse))

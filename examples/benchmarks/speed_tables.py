@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from statistics import median
 
+import numpy as np
 from formats import by_case, number, percent, spread, table
 
 
@@ -32,6 +33,42 @@ def frame_speed_table(records: list[dict]) -> str:
         "times ours",
         "largest angle to ours, degrees",
         "largest difference of an exponent",
+    ]
+    return table(header, rows)
+
+
+def out_of_core_table(records: list[dict]) -> str:
+    """Memory and time of fits to rows in memory, on disk and in blocks."""
+    names = {
+        "memory": "array in memory",
+        "disk": "`np.memmap`",
+        "blocks": "blocks, written to a temporary file",
+    }
+    results = sorted(
+        (r["result"] for r in records), key=lambda x: ([*names].index(x["how"]), x["n"])
+    )
+    rows = [
+        [
+            names[x["how"]],
+            x["n"],
+            number(x["data_mb"] / 1024),
+            f"**{number(x['own_mb'] / 1024)}**",
+            number(x["before_mb"] / 1024),
+            number(x["resident_mb"] / 1024),
+            number(x["fit_cpu_s"]),
+            f"{x['held_out_loss']:.6f}",
+        ]
+        for x in results
+    ]
+    header = [
+        "X",
+        "rows",
+        "data, GB",
+        "peak memory of the process' own, GB",
+        "of that before X, GB",
+        "peak with pages of the file, GB",
+        "fit, CPU s",
+        "held-out loss",
     ]
     return table(header, rows)
 
@@ -139,10 +176,135 @@ def budget_table(records: list[dict]) -> str:
     return table(header, rows)
 
 
+def size_table(records: list[dict]) -> str:
+    """CPU time and memory of every cell, and where the time goes."""
+    rows = []
+    for x in sorted((r["result"] for r in records), key=_cell):
+        operations = {kind: x["shares"].get(kind, 0.0) for kind in _OPERATIONS}
+        whole = sum(operations.values())
+        rows.append(
+            [
+                x["n"],
+                x["D"],
+                x["k"],
+                x["columns"],
+                "narrow" if x["narrow"] else "default",
+                "a file" if x["out"] else "an array",
+                number(x["cpu_s"]),
+                f"**{number(1e3 * x['cpu_s'] / x['n'])}**",
+                number(1e3 * x["cpu_s"] / x["n"] / x["columns"]),
+                number(x["frame_mb"]),
+                *(f"{100 * share / whole:.0f}" for share in operations.values()),
+                f"{100 * x['shares']['trajectories']:.0f}",
+            ]
+        )
+    header = [
+        "n",
+        "D",
+        "k",
+        "columns carried",
+        "network",
+        "result to",
+        "CPU, s",
+        "ms a point",
+        "ms a point and column",
+        "extra memory, MB",
+        *(f"{label}, %" for label in _OPERATIONS.values()),
+        "trajectories, % of all",
+    ]
+    return table(header, rows)
+
+
+_OPERATIONS = {
+    "products": "matrix products",
+    "elementwise": "elementwise, copies",
+    "qr": "QR",
+    "svd": "SVD",
+}
+
+
+def _cell(x: dict) -> tuple:
+    return (not x["narrow"], x["D"], x["k"], x["n"], x["out"])
+
+
+def growth_table(records: list[dict]) -> str:
+    """Slopes of time and memory over each variable in log scale, the others kept."""
+    results = [r["result"] for r in records]
+    kept_out = [x for x in results if x["narrow"] and x["out"]]
+    in_memory = [x for x in results if not x["out"]]
+    wide = [x for x in in_memory if not x["narrow"]]
+    sweeps = {
+        "n, to an array": ("n", [x for x in in_memory if x["narrow"]]),
+        "n, to a file": ("n", kept_out),
+        "D up to 128: all D columns carried": ("D", [x for x in wide if x["D"] <= 128]),
+        "D beyond, k = 10: 20 columns": ("D", [x for x in wide if x["D"] > 128 and x["k"] == 10]),
+        "columns carried, D = 1000": ("columns", [x for x in wide if x["D"] == 1000]),
+    }
+    rows = []
+    for name, (variable, found) in sweeps.items():
+        if len({x[variable] for x in found}) < 2:
+            continue
+        per = "all" if variable == "n" else "a point"
+        points = [1 if variable == "n" else x["n"] for x in found]
+        low, high = min(x[variable] for x in found), max(x[variable] for x in found)
+        time = _slope([(x[variable], x["cpu_s"] / p) for x, p in zip(found, points, strict=True)])
+        memory = _slope([(x[variable], x["frame_mb"]) for x in found])
+        rows.append([name, f"{low} to {high}", f"{time:.2f} ({per})", f"{memory:.2f}"])
+    return table(["variable", "range", "exponent of CPU time", "exponent of extra memory"], rows)
+
+
+def _slope(points: list[tuple[float, float]]) -> float:
+    """Least squares in log scale; what could not be measured counts as a tenth of a MB or a ms."""
+    x, y = np.log(np.maximum(np.array(points, dtype=float), 1e-4)).T
+    return float(np.polyfit(x, y, 1)[0])
+
+
+def workers_table(records: list[dict]) -> str:
+    """Time, speed-up and CPU time of one worker and two, and whether the bits are the same."""
+    results = sorted((r["result"] for r in records), key=lambda x: (x["backend"], x["workers"]))
+    bits = {x["sha256"] for x in results}
+    rows = []
+    for x in results:
+        first = next(y for y in results if y["backend"] == x["backend"])
+        alone, busiest = _on_free_cores(first), _on_free_cores(x)
+        rows.append(
+            [
+                x["backend"],
+                x["workers"],
+                number(x["frames_s"]),
+                number(first["frames_s"] / x["frames_s"]),
+                " + ".join(number(seconds) for seconds in x["worker_cpu_s"]),
+                number(x["rest_cpu_s"]),
+                f"**{number(alone / busiest)}**",
+                "yes" if len(bits) == 1 else "NO",
+            ]
+        )
+    header = [
+        "backend",
+        "workers",
+        "wall, s",
+        "speed-up, wall",
+        "CPU of the workers, s",
+        "CPU of the calling process beside, s",
+        "speed-up that the CPU times allow",
+        "the same bits",
+    ]
+    return table(header, rows)
+
+
+def _on_free_cores(x: dict) -> float:
+    """Seconds if nobody waits for a core: the busiest worker, or the process that feeds them."""
+    return max(max(x["worker_cpu_s"]), x["rest_cpu_s"])
+
+
 SPEED_TABLES: dict[str, tuple[str, Callable[[list[dict]], str]]] = {
     "frame-speed": ("frame_speed", frame_speed_table),
     "column-cost": ("column_cost", column_cost_table),
     "training-speed": ("training_speed", training_speed_table),
+    "out-of-core": ("out_of_core", out_of_core_table),
     "peer-speed": ("peer_speed", peer_speed_table),
     "budget": ("budget", budget_table),
+    "size": ("size", size_table),
+    "growth": ("size", growth_table),
+    "workers": ("workers", workers_table),
 }

@@ -5,9 +5,11 @@ python examples/paper/figure2.py [--idx FILE] [--out FOLDER] [--quick]
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import matplotlib.pyplot as plt
 import numpy as np
-from images import OPTIONS, generated
+from images import OPTIONS, Generated, generated
 from scipy.spatial.distance import cdist
 from shared import BLUE, ORANGE, Stopwatch, arguments, save
 
@@ -28,11 +30,8 @@ def moved_distances(found, indices) -> None:
         print(f"vector {index:3d}   {np.median(cdist(both, data).min(1)):6.2f}")
 
 
-def main(argv=None) -> None:
-    args = arguments(__doc__, argv, *OPTIONS)
-    watch = Stopwatch()
-    print("Figure 2: images, PaperCosine, Euler-Maruyama")
-    found = generated(args.idx, args.max_iter, args.n_images, args.quick)
+def draw(found: Generated, folder: Path, name: str = "figure2") -> None:
+    """Print the numbers and draw the picture of generated images."""
     k = found.frame.exponents.shape[1]
     late = 100 if k >= 100 else round(0.9 * k)
     moved_distances(found, [i for i in (1, 2, 5, 10, 20, 30, 40, 50, 58, 100) if i <= k])
@@ -69,7 +68,14 @@ def main(argv=None) -> None:
     ax.plot(index, sweep, "^", ms=3, color=ORANGE, label="one QR sweep, log |diag R|")
     ax.set(xlabel="index", ylabel="exponent (normal: -1)")
     ax.legend(fontsize=8)
-    save(figure, args.out, "figure2")
+    save(figure, folder, name)
+
+
+def main(argv=None) -> None:
+    args = arguments(__doc__, argv, *OPTIONS)
+    watch = Stopwatch()
+    print("Figure 2: images, PaperCosine, Euler-Maruyama")
+    draw(generated(args.idx, args.max_iter, args.n_images, args.quick), args.out)
     print(f"{watch:.0f} s, {watch.processor():.0f} s of processor time")
 
 

@@ -5,10 +5,12 @@ python examples/paper/figure5.py [--idx FILE] [--out FOLDER] [--quick]
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from images import OPTIONS, generated
+from images import OPTIONS, Generated, generated
 from shared import Stopwatch, arguments, save
 
 
@@ -18,11 +20,8 @@ def roughness(v: np.ndarray) -> float:
     return float((across.mean() + down.mean()) / (4 * (v**2).mean()))
 
 
-def main(argv=None) -> None:
-    args = arguments(__doc__, argv, *OPTIONS)
-    watch = Stopwatch()
-    print("Figure 5: images, PaperCosine, Euler-Maruyama")
-    found = generated(args.idx, args.max_iter, args.n_images, args.quick)
+def draw(found: Generated, folder: Path, name: str = "figure5") -> None:
+    """Print the numbers and draw the picture of a generated image."""
     k, m = found.frame.exponents.shape[1], len(found.images)
     indices = [1, 2, 20, 50, 100] if k >= 100 else [1, 2, k // 6, k // 2, k - 4]
     print(f"\nroughness of the vectors, median of {m} images (white noise: 1; images:", end=" ")
@@ -50,7 +49,14 @@ def main(argv=None) -> None:
         ax.set_xticks([]), ax.set_yticks([])
     for ax, label in zip(axes[:, 0], ("generation", "vectors", "moved digit"), strict=True):
         ax.set_ylabel(label, fontsize=9)
-    save(figure, args.out, "figure5")
+    save(figure, folder, name)
+
+
+def main(argv=None) -> None:
+    args = arguments(__doc__, argv, *OPTIONS)
+    watch = Stopwatch()
+    print("Figure 5: images, PaperCosine, Euler-Maruyama")
+    draw(generated(args.idx, args.max_iter, args.n_images, args.quick), args.out)
     print(f"{watch:.0f} s, {watch.processor():.0f} s of processor time")
 
 

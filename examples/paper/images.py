@@ -92,13 +92,27 @@ class Generated(NamedTuple):
 
 @cache
 def generated(idx: Path | None, max_iter: int, n_images: int, quick: bool) -> Generated:
-    """Train, generate, take the vectors; once for both figures."""
-    data = load_digits().images if idx is None else load_idx(idx)
-    if data.ndim != 3:
-        raise SystemExit(f"expected images (n, h, w) in {idx}, got shape {data.shape}.")
+    """Train on digits or an IDX file, generate, take the vectors; once for both figures."""
+    data = load_digits().images if idx is None else load_images(idx)
     data = data[: 200 if quick else n_images]
     small = {"max_iter": 8, "width": 16, "n_blocks": 1} if quick else {"max_iter": max_iter}
     model = Diffusion(n_estimators=1, random_state=0, **small)
+    m, n_steps = (4, 6) if quick else (16 if data[0].size <= 128 else 6, 300)
+    return generate(data, model, m, n_steps)
+
+
+def load_images(idx: Path) -> np.ndarray:
+    """Images (n, h, w) of an IDX file."""
+    data = load_idx(idx)
+    if data.ndim != 3:
+        raise SystemExit(f"expected images (n, h, w) in {idx}, got shape {data.shape}.")
+    return data
+
+
+def generate(
+    data: np.ndarray, model: Diffusion, m: int, n_steps: int, s_min: float = S_MIN
+) -> Generated:
+    """Fit a model to images (n, h, w), generate m by the paper's process, take the vectors."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(data.reshape(len(data), -1).astype(float))
@@ -107,8 +121,7 @@ def generated(idx: Path | None, max_iter: int, n_images: int, quick: bool) -> Ge
         f"of {model.max_iter} steps, held-out loss {model.loss_:.3f}, seed 0"
     )
     D, s_max = model.n_features_in_, model.noise_range_[1]
-    m, n_steps = (4, 6) if quick else (16 if D <= 128 else 6, 300)
-    flow = paper_process(model.denoiser(), n_steps, s_max, S_MIN)
+    flow = paper_process(model.denoiser(), n_steps, s_max, s_min)
     generator = torch.Generator().manual_seed(0)
     alpha = float(flow.solver.schedule.alpha(flow.times[0]))
     z = alpha * model.gaussian_.sample(m, s_max, generator)
@@ -119,7 +132,7 @@ def generated(idx: Path | None, max_iter: int, n_images: int, quick: bool) -> Ge
     # In x / alpha, where a normal direction has -1: the schedule scales all directions alike.
     scale = math.log(end / alpha) / flow.elapsed
     frame, sweep = (
-        f._replace(exponents=f.exponents - scale)
+        LyapunovFrame(f.points.cpu(), f.vectors.cpu(), f.exponents.cpu() - scale)
         for f in (
             lyapunov_frame(flow, trajectory, k, generator=generator),
             qr_sweep(flow, trajectory, k, generator=generator),

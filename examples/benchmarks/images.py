@@ -1,0 +1,313 @@
+"""Images whose dimension is known, and some whose is not: the U-Net, the network of whole rows.
+
+For scenes of blobs and squares the dimension and the angle to the true tangent spaces at points not
+seen in training, beside local PCA at the best k and scikit-dimension's estimators; for digits and
+patches of photographs the held-out loss and what is found. Run
+
+    python examples/benchmarks/images.py --workers 2 [--methods U-Net MLP peers]
+
+The peers need ``pip install 'alignlearn[benchmark]'``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
+from typing import NamedTuple
+
+import dimension_peers
+import numpy as np
+from common import (
+    Case,
+    Job,
+    Store,
+    fit_timed,
+    frame_at,
+    jacobian_tangents,
+    local_pca_tangents,
+    parse_args,
+    run_jobs,
+    share_right,
+)
+from dimension_peers import PeerJob
+from formats import number, percent, spread
+from formats import table as markdown
+from sklearn.datasets import load_digits
+
+from alignlearn import LyapunovManifold
+from alignlearn.datasets import (
+    ManifoldSample,
+    load_image_patches,
+    make_blob_scenes,
+    make_square_scenes,
+)
+from alignlearn.metrics import tangent_error
+from alignlearn.models import Diffusion
+from alignlearn.scoring import alignment_score
+
+PEERS = ("MLE", "TwoNN", "ESS", "lPCA", "DANCo")
+N_FRESH, N_JACOBIAN = 32, 8  # new points at which frames are taken; of them for the Jacobian
+SCALES = (0.05, 0.1, 0.2, 0.5)  # of the Jacobian
+# What a frame costs grows with its columns; both networks are read off alike.
+READING = {"n_components": 32, "n_paths": 2, "n_reference": 16}
+PUBLISHED = {  # by ID-DIFF, of images of 32 x 32 with fixed places, true dimension first
+    "blobs": "10: 12, 20: 21, 100: 98",
+    "squares": "10: 11, 20: 22, 100: 100",
+}
+
+
+class Images(NamedTuple):
+    """Rows of images whose dimension nobody knows."""
+
+    points: np.ndarray
+
+
+def digits(n_samples, *, noise=0.0, random_state=None) -> Images:
+    """scikit-learn's digits, some of them; noise in grey levels."""
+    rng = np.random.default_rng(random_state)
+    X = rng.permutation(load_digits().data)[:n_samples]
+    return Images(X + noise * rng.standard_normal(X.shape))
+
+
+def patches(n_samples, *, noise=0.0, random_state=None) -> Images:
+    """Patches of 16 x 16 pixels; noise in units of the full brightness."""
+    X = load_image_patches(n_samples, patch_size=16, random_state=random_state)
+    return Images(X + noise * np.random.default_rng(random_state).standard_normal(X.shape))
+
+
+class ImageCase(NamedTuple):
+    """A data set and what the U-Net is told of it."""
+
+    case: Case
+    shape: tuple[int, int]
+    max_iter: int
+
+    @property
+    def known(self) -> bool:
+        """Whether the truth is."""
+        return self.case.make not in (digits, patches)
+
+
+def _scenes() -> dict[str, ImageCase]:
+    found = {}
+    for kind, make in (("blobs", make_blob_scenes), ("squares", make_square_scenes)):
+        for k, size, steps in ((4, 16, 1500), (10, 16, 1500), (20, 16, 1500), (10, 32, 1000)):
+            name = f"images/{kind}{k}" + ("" if size == 16 else f"-{size}")
+            title = f"{k // 2} moving {kind}, {size} x {size}"
+            scene = partial(make, n_objects=k // 2, image_size=size)
+            found[name] = ImageCase(Case(name, title, scene, 4000), (size, size), steps)
+    return found
+
+
+CASES = _scenes() | {
+    "images/digits": ImageCase(Case("images/digits", "digits, 8 x 8", digits, 1797), (8, 8), 1500),
+    "images/patches": ImageCase(
+        Case("images/patches", "photographs, 16 x 16", patches, 4000), (16, 16), 1000
+    ),
+}
+
+
+# ------------------------------------------------------------------------------------ measurements
+
+
+def manifold_of(method: str, images: ImageCase, max_iter: int | None = None) -> LyapunovManifold:
+    """The network of whole rows with its defaults, or the U-Net for about as many seconds."""
+    model = Diffusion()
+    if method == "U-Net":
+        model.set_params(image_shape=images.shape, batch_size=32, max_iter=images.max_iter)
+    if max_iter is not None:
+        model.set_params(max_iter=max_iter)
+    return LyapunovManifold(model=model, **READING)
+
+
+def measure(job: Job) -> dict:
+    """Dimension and, where the truth is known, angles at new points; a peer has only the first."""
+    if job.options["method"] in PEERS:
+        return measure_peer(job)
+    sample = job.case.sample(job.seed)
+    X = sample.points
+    m, result = fit_timed(job.manifold, X, job.seed)
+    result |= {"D": X.shape[1], "exponents": m.exponents_.round(4).tolist()}
+    if not isinstance(sample, ManifoldSample):
+        rows = X[:: -(-len(X) // (4 * N_FRESH))]
+        return result | {"d": None, "alignment": alignment_score(m, rows)}
+    d = sample.dimension
+    fresh = job.case.fresh(job.seed, N_FRESH)
+    start = time.process_time()
+    frame = frame_at(m, fresh.points)
+    result |= {"d": d, "frame_ms": 1e3 * (time.process_time() - start) / N_FRESH}
+    result |= {
+        "angle": float(tangent_error(frame.vectors[..., :d], fresh.tangents).mean()),
+        "right": share_right(frame, d),
+    }
+    few = slice(N_JACOBIAN)
+    result["jacobian"] = {
+        s: tangent_error(
+            jacobian_tangents(m.model_, fresh.points[few], d, s), fresh.tangents[few]
+        ).mean()
+        for s in SCALES
+    }
+    planes = local_pca_tangents(X, fresh.points, d)
+    result["local_pca"] = {k: tangent_error(E, fresh.tangents).mean() for k, E in planes.items()}
+    return result
+
+
+def measure_peer(job: Job) -> dict:
+    """An estimator of scikit-dimension with its defaults."""
+    sample = job.case.sample(job.seed)
+    result = {"dimension": None, "failure": None, "d": getattr(sample, "dimension", None)}
+    start = time.process_time()
+    try:
+        with dimension_peers.time_limit(dimension_peers.LIMIT_S):
+            name = job.options["method"]
+            result["dimension"] = dimension_peers.estimate(name, sample.points, job.seed)
+    except Exception as error:  # a peer that cannot take these data is a result
+        result["failure"] = f"{type(error).__name__}: {error}"
+    return result | {"cpu_s": time.process_time() - start}
+
+
+class ImagePeerJob(PeerJob):
+    """A peer, named by the option `method`."""
+
+    @property
+    def settings(self) -> dict:
+        """As of a `PeerJob`."""
+        named = PeerJob(self.case, self.seed, self.manifold, {"peer": self.options["method"]})
+        return named.settings
+
+
+def make_jobs(names, seeds, methods, max_iter: int | None = None) -> list[Job]:
+    """Jobs of the cases, the U-Net first."""
+    jobs: list[Job] = []
+    for seed in seeds:
+        for name in names:
+            images = CASES[name]
+            for method in methods:
+                manifold = manifold_of(method, images, max_iter)
+                kind = ImagePeerJob if method in PEERS else Job
+                jobs.append(kind(images.case, seed, manifold, {"method": method}))
+    return jobs
+
+
+def main(argv=None) -> int:
+    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    own.add_argument("--methods", nargs="+", choices=["U-Net", "MLP", "peers"])
+    chosen, rest = own.parse_known_args(argv)
+    args = parse_args(__doc__.splitlines()[0], CASES, 1, rest)
+    chosen = chosen.methods or ["U-Net", "MLP", *(["peers"] if find_spec("skdim") else [])]
+    methods = [m for method in chosen for m in (PEERS if method == "peers" else [method])]
+    jobs = make_jobs(args.cases, range(args.seeds), methods, args.max_iter)
+    return run_jobs(measure, jobs, Store("images", args.results), workers=args.workers)
+
+
+# ------------------------------------------------------------------------------------------ tables
+
+METHODS = {"U-Net": "U-Net", "MLP": "defaults"}
+
+
+def _grouped(records: list[dict]) -> dict[str, dict[str, list[dict]]]:
+    """Results by case and method, in the order of `CASES`."""
+    found: dict[str, dict[str, list[dict]]] = {}
+    for name in [*CASES, *sorted({r["case"] for r in records} - set(CASES))]:
+        for r in sorted((r for r in records if r["case"] == name), key=lambda r: r["seed"]):
+            found.setdefault(name, {}).setdefault(r["options"]["method"], []).append(r)
+    return found
+
+
+def _best(sweep: dict[str, float]) -> tuple[float, str]:
+    return min((value, key) for key, value in sweep.items())
+
+
+def tangents_table(records: list[dict]) -> str:
+    """Angle to the true tangent spaces: both networks, the Jacobian of each, local PCA."""
+    rows = []
+    for methods in _grouped(records).values():
+        for method, label in METHODS.items():
+            group = methods.get(method, [])
+            results = [r["result"] for r in group if r["result"]["d"] is not None]
+            if not results:
+                continue
+            jacobian = [_best(x["jacobian"])[0] for x in results]
+            pca = [_best(x["local_pca"]) for x in results]
+            rows.append(
+                [
+                    group[0]["title"],
+                    results[0]["d"],
+                    label,
+                    spread([x["held_out_loss"] for x in results]),
+                    f"**{spread([x['angle'] for x in results])}**",
+                    spread(jacobian),
+                    f"{spread([e for e, _ in pca])}, k = {pca[0][1]}",
+                    spread([x["fit_cpu_s"] for x in results]),
+                    spread([x["frame_ms"] for x in results]),
+                ]
+            )
+    header = ["data", "d", "network", "held-out loss", "Lyapunov vectors", "score Jacobian, best s"]
+    header += ["local PCA, best k", "fit, CPU s", "frame, CPU ms a point"]
+    return markdown(header, rows) if rows else "*Not run yet.*"
+
+
+def dimensions_table(records: list[dict]) -> str:
+    """Dimension found, by both networks and by the peers, beside what ID-DIFF published."""
+    rows = []
+    for name, methods in _grouped(records).items():
+        groups = {m: methods.get(m, []) for m in (*METHODS, *PEERS)}
+        known = [r["result"]["d"] for group in groups.values() for r in group]
+        if not known or known[0] is None:
+            continue
+        cells = []
+        for method, group in groups.items():
+            found = [r["result"] for r in group]
+            if method in PEERS:
+                values = [x["dimension"] for x in found if x["dimension"] is not None]
+                cells.append(number(float(np.mean(values))) if values else "-" if found else "")
+                continue
+            values = [f"{x['dimension']}{'' if x['resolved'] else '?'}" for x in found]
+            right = percent([x["right"] for x in found]) if found else ""
+            cells += [f"**{', '.join(values)}**" if values else "", right]
+        published = next((v for kind, v in PUBLISHED.items() if kind in name), "")
+        title = next(group for group in groups.values() if group)[0]["title"]
+        rows.append([title, known[0], *cells, published])
+    header = ["data", "d"]
+    header += [x for label in METHODS.values() for x in (label, "new points right")]
+    header += [*PEERS, "ID-DIFF published, of its own"]
+    return markdown(header, rows) if rows else "*Not run yet.*"
+
+
+def unknown_table(records: list[dict]) -> str:
+    """Images without a truth: loss, dimension, agreement of tangent spaces with neighbours."""
+    rows = []
+    for methods in _grouped(records).values():
+        for method, label in METHODS.items():
+            group = methods.get(method, [])
+            results = [r["result"] for r in group if r["result"]["d"] is None]
+            if results:
+                x = results[0]
+                rows.append(
+                    [
+                        group[0]["title"],
+                        x["D"],
+                        label,
+                        spread([x["held_out_loss"] for x in results]),
+                        ", ".join(f"{x['dimension']}{'' if x['clear'] else '?'}" for x in results),
+                        spread([x["alignment"] for x in results], min),
+                        spread([x["fit_cpu_s"] for x in results]),
+                    ]
+                )
+    header = ["data", "D", "network", "held-out loss", "`dimension_`", "`alignment_score`"]
+    return markdown([*header, "fit, CPU s"], rows) if rows else "*Not run yet.*"
+
+
+IMAGE_TABLES: dict[str, tuple[str, Callable[[list[dict]], str]]] = {
+    "images-tangents": ("images", tangents_table),
+    "images-dimension": ("images", dimensions_table),
+    "images-unknown": ("images", unknown_table),
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
