@@ -239,6 +239,7 @@ def test_rows_reach_the_network_in_its_shape_and_type():
     model = PretrainedModel(Network(), NoisePrediction(), Cosine(), shape=(3, 2, 2)).fit(X)
     assert set(seen) == {((3, 2, 2), True, torch.bfloat16, torch.bfloat16)}
     assert model.sample(2, random_state=0).shape == (2, 12)
+    assert model.encode(X).dtype == torch.float32  # what is not the network is as elsewhere
 
 
 def test_coupled_model_follows_the_ode_and_refuses_the_score():

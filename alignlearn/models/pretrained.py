@@ -17,12 +17,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from alignlearn._arrays import make_generator, resolve_device
+from alignlearn._arrays import make_generator, resolve_device, row_chunks
 from alignlearn._callbacks import with_callbacks
 from alignlearn.clocks import Clock, LinearClock
 from alignlearn.derivatives import graph_bytes, probe_derivative
 from alignlearn.flow import Denoiser, Flow
-from alignlearn.guards import networks_of
+from alignlearn.guards import is_out_of_memory, networks_of
 from alignlearn.models.base import GenerativeModel, check_noise_range
 from alignlearn.predictions import Prediction
 from alignlearn.schedules import Schedule, VarianceExploding
@@ -229,16 +229,16 @@ class PretrainedModel(GenerativeModel):
         context = self._init_callback_context().call_on_fit_task_begin(estimator=self)
         self._check_params()
         dtype, device = self._place()
-        x = self._fit_scaling(X, dtype, device)
+        x = self._fit_scaling(X, torch.promote_types(dtype, torch.float32), device)
         shape = self._row_shape(x.shape[1])
         self.stretch_, self.offset_ = self._coordinates(x)
         denoise = self._denoiser(shape, dtype)
         noise_range, window = self._noise_levels()
         s = torch.tensor(math.sqrt(math.prod(noise_range)), dtype=torch.float64)
         self._first_words(denoise, x[:2], s)
+        self._graph_bytes = graph_bytes(lambda y: denoise(y, s), x)
         self.loss_ = self._loss(denoise, x, noise_range)
         self.derivative_ = probe_derivative(lambda y: denoise(y, s), x[:2])
-        self._graph_bytes = graph_bytes(lambda y: denoise(y, s), x)
         self.noise_range_ = noise_range
         self.window_ = window  # last: with it the model is fitted
         context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes=dict)
@@ -364,6 +364,8 @@ class PretrainedModel(GenerativeModel):
             with torch.no_grad():
                 denoise(x, s)
         except (RuntimeError, TypeError, AttributeError, LookupError) as error:
+            if is_out_of_memory(error):
+                raise
             rows = (len(x), *denoise.shape)
             raise ValueError(
                 f"network fails at rows of shape {rows} and times of shape ({len(x)},): {error}. "
@@ -373,9 +375,14 @@ class PretrainedModel(GenerativeModel):
 
     def _loss(self, denoise: NetworkDenoiser, x: Tensor, noise_range) -> float:
         """Denoising loss at rows spread over x; warns if there is no structure in it."""
+
+        def in_chunks(y: Tensor, s: Tensor) -> Tensor:
+            chunks = row_chunks(len(y), self._bytes_per_column())
+            return torch.cat([denoise(y[chunk], s[chunk]) for chunk in chunks])
+
         generator = make_generator(self.random_state, x.device)
         rows = x[:: -(-len(x) // _LOSS_ROWS)]
-        loss = HeldOutLoss(rows, noise_range, generator, n_draws=_LOSS_ROWS)(denoise)
+        loss = HeldOutLoss(rows, noise_range, generator, n_draws=_LOSS_ROWS)(in_chunks)
         if not math.isfinite(loss):
             raise FloatingPointError("the network returned infinity or NaN at noisy rows of X.")
         if loss > _NO_STRUCTURE:
