@@ -60,11 +60,11 @@ class Resumable:
     >>> import numpy as np
     >>> from alignlearn import LyapunovManifold
     >>> from alignlearn.datasets import make_sphere
-    >>> from alignlearn.models import KernelDiffusion
+    >>> from alignlearn.models import GaussianModel
     >>> from alignlearn.streaming import Resumable
-    >>> X = make_sphere(400, 2, random_state=0).points
-    >>> m = LyapunovManifold(model=KernelDiffusion(), random_state=0).fit(X)
-    >>> out = np.empty((400, 3, 2))
+    >>> X = make_sphere(50, 2, random_state=0).points
+    >>> m = LyapunovManifold(model=GaussianModel(), random_state=0).fit(X)
+    >>> out = np.empty((50, 3, 2))
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     journal = os.path.join(folder, "journal")
     ...     result = m.tangent_space(X, n_components=2, out=Resumable(out, journal))

@@ -249,14 +249,14 @@ def growth_table(records: list[dict]) -> str:
         low, high = min(x[variable] for x in found), max(x[variable] for x in found)
         time = _slope([(x[variable], x["cpu_s"] / p) for x, p in zip(found, points, strict=True)])
         memory = _slope([(x[variable], x["frame_mb"]) for x in found])
-        rows.append([name, f"{low} to {high}", f"{time:.2f} ({per})", f"{memory:.2f}"])
+        rows.append([name, f"{low} to {high}", f"{number(time)} ({per})", number(memory)])
     return table(["variable", "range", "exponent of CPU time", "exponent of extra memory"], rows)
 
 
 def _slope(points: list[tuple[float, float]]) -> float:
-    """Least squares in log scale; what could not be measured counts as a tenth of a MB or a ms."""
+    """Least squares in log scale; NaN where something was not measured."""
     x, y = np.log(np.maximum(np.array(points, dtype=float), 1e-4)).T
-    return float(np.polyfit(x, y, 1)[0])
+    return float(np.polyfit(x, y, 1)[0]) if np.isfinite(y).all() else float("nan")
 
 
 def workers_table(records: list[dict]) -> str:

@@ -34,7 +34,7 @@ from alignlearn.frames import FrameQuestion
 from alignlearn.streaming import Question, stream
 
 N, D, K = 800, 20, 5
-MEMORY = 4  # MiB: some fifty chunks
+MEMORY = 4  # MiB: 35 chunks
 CELLS = [(backend, workers) for backend in ("loky", "dask") for workers in (1, 2)]
 
 
