@@ -30,12 +30,12 @@ def _rms_norm(h: Tensor) -> Tensor:
 N_NOISE = 8
 
 
-def noise_frequencies() -> Tensor:
+def _noise_frequencies() -> Tensor:
     """Half octaves from 1/4, (N_NOISE / 2,), float32."""
     return 0.25 * 2.0 ** (torch.arange(N_NOISE // 2, dtype=torch.float32) / 2)
 
 
-def noise_features(log_s: Tensor, frequencies: Tensor) -> Tensor:
+def _noise_features(log_s: Tensor, frequencies: Tensor) -> Tensor:
     """Sines and cosines of the log noise, () or (n, 1), at frequencies: (1 or n, N_NOISE)."""
     phase = log_s.reshape(-1, 1) * frequencies
     return torch.cat([phase.sin(), phase.cos()], -1)
@@ -85,14 +85,14 @@ class GatedNetwork(nn.Module):
         self, n_features: int, *, width: int, n_blocks: int, generator: torch.Generator
     ) -> None:
         super().__init__()
-        self.register_buffer("frequencies", noise_frequencies())
+        self.register_buffer("frequencies", _noise_frequencies())
         self.encode = _linear(n_features + N_NOISE, 3 * width, generator)
         self.blocks = nn.ModuleList(GatedBlock(width, generator) for _ in range(n_blocks))
         self.decode = _linear(width, n_features, generator, zero=True)
 
     def forward(self, x: Tensor, log_s: Tensor) -> Tensor:
         """Map rows ``x (n, D)`` at log noise ``log_s``, () or (n, 1), to rows (n, D)."""
-        e = noise_features(log_s, self.frequencies)
+        e = _noise_features(log_s, self.frequencies)
         linear, a, b = self.encode(torch.cat([x, e.expand(len(x), -1)], -1)).chunk(3, -1)
         h = linear + nn.functional.silu(a) * b
         for block in self.blocks:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from alignlearn.networks import N_NOISE, _linear, noise_features, noise_frequencies
+from alignlearn.networks import N_NOISE, _linear, _noise_features, _noise_frequencies
 
 # Images of so many pixels a side are read in squares of four; a level is halved as long as a side
 # has at least so many of its own.
@@ -131,7 +131,7 @@ class UNet(nn.Module):
         ]
         n_channels = 4 * C if self.folded else C
         self.n_hidden = 3 * width * math.prod(n_pixels)  # numbers in the largest hidden state
-        self.register_buffer("frequencies", noise_frequencies())
+        self.register_buffer("frequencies", _noise_frequencies())
         self.encode = _conv(n_channels, 3 * width, generator)
         self.noise = _linear(N_NOISE, 3 * width, generator)
         self.place = nn.Parameter(torch.zeros(*n_pixels, 3 * width, dtype=torch.float32))
@@ -146,7 +146,7 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, log_s: Tensor) -> Tensor:
         """Map rows ``x (n, C H W)`` at log noise ``log_s``, () or (n, 1), to rows alike."""
         C, H, W = self.image_shape
-        e = noise_features(log_s, self.frequencies)
+        e = _noise_features(log_s, self.frequencies)
         h = x.reshape(-1, C, H, W).permute(0, 2, 3, 1)
         if any(self.padding):
             h = nn.functional.pad(h, (0, 0, 0, self.padding[0], 0, self.padding[1]))

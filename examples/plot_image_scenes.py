@@ -23,14 +23,16 @@ from alignlearn.models import Diffusion
 X = make_blob_scenes(2000, n_objects=2, random_state=0).points
 fresh = make_blob_scenes(4, n_objects=2, random_state=0, sample_state=1)
 models = {
-    "U-Net": Diffusion(image_shape=(16, 16), width=24, batch_size=32, max_iter=500),
-    "rows of numbers": Diffusion(n_estimators=1, max_iter=500),
+    "U-Net": Diffusion(image_shape=(16, 16), width=24, batch_size=32, max_iter=600),
+    "rows of numbers": Diffusion(n_estimators=1, max_iter=300),
 }
 
 warnings.simplefilter("ignore", ConvergenceWarning)  # so little training, as `fit` would say
 tangents = {"truth": fresh.tangents}
 for name, model in models.items():
-    manifold = LyapunovManifold(4, model, n_paths=2, n_reference=4, random_state=0).fit(X)
+    manifold = LyapunovManifold(
+        4, model, window=(0.1, 1.0), n_paths=2, n_reference=4, random_state=0
+    ).fit(X)
     tangents[name] = manifold.tangent_space(fresh.points, 4)
     angle = tangent_error(tangents[name], fresh.tangents).mean()
     print(f"{name}: held-out loss {manifold.model_.loss_:.2f}, angle to the truth {angle:.0f}°")
