@@ -39,7 +39,8 @@ class DimensionEstimate(NamedTuple):
         Mean over points of the gap behind that exponent, from 0 to 1.
     resolved : bool
         False if no direction contracts: the data are full-dimensional at the scales looked at, or
-        the model has not learned them. The exponents alone cannot tell these two apart.
+        the model has not learned them. The exponents alone cannot tell these two apart. False too
+        if neighbours refute the exponents.
     clear : bool
         False if no gap stands out, neither by its size nor by the agreement of the points, so that
         a prior has a say.
@@ -157,7 +158,9 @@ def clarity(exponents: np.ndarray) -> float:
     return float(spectral_gaps(exponents)[:, :-1].max(axis=1, initial=0.0).mean())
 
 
-def estimate_dimension(exponents: np.ndarray, prior: float | None = None) -> DimensionEstimate:
+def estimate_dimension(
+    exponents: np.ndarray, prior: float | None = None, *, refuted: bool = False
+) -> DimensionEstimate:
     """Dimension of the whole sample.
 
     Where gaps are clear, the most frequent pointwise dimension: a vote, so that outliers cannot
@@ -171,12 +174,14 @@ def estimate_dimension(exponents: np.ndarray, prior: float | None = None) -> Dim
     prior : float, optional
         Guess of the dimension, for example from `alignlearn.neighbors`; not used where gaps are
         clear.
+    refuted : bool, default=False
+        Whether the exponents are known to be wrong: the prior is the answer, whatever they say.
 
     Returns
     -------
     DimensionEstimate
     """
-    largest = clarity(exponents)
+    largest = 0.0 if refuted else clarity(exponents)
     scores = _scores(exponents, None)
     k, votes = scores.shape[1], 1 + scores.argmax(axis=1)
     counts = np.bincount(votes, minlength=k + 1)[1:]
@@ -184,8 +189,9 @@ def estimate_dimension(exponents: np.ndarray, prior: float | None = None) -> Dim
     agreed = largest >= FULL and counts.max() >= AGREEMENT * len(votes)
     clear = largest >= CLEAR or agreed
     if not clear and prior is not None:
-        scores = _scores(exponents, prior)
-        votes = 1 + scores.argmax(axis=1)
+        if not refuted:
+            scores = _scores(exponents, prior)
+            votes = 1 + scores.argmax(axis=1)
         best = scores.mean(axis=0).argmax() + 1 if largest >= FAINT else round(prior)
         dimension = int(np.clip(best, 1, k))
     return DimensionEstimate(

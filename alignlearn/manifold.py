@@ -124,7 +124,8 @@ class LyapunovManifold(
         deviation of isotropic noise. For clean data what the model cannot tell from none. NaN
         where there is no such direction.
     neighbor_dimension_ : float or None
-        Dimension from neighbour distances, the prior where no gap is clear; None where one is.
+        Dimension from neighbour distances: what they see where that refutes the exponents, else the
+        prior where no gap is clear; None where one is.
     reference_exponents_ : ndarray of shape (n_reference, k)
         Spectrum at each reference point.
     reference_indices_ : ndarray of shape (n_reference,)

@@ -10,7 +10,7 @@ from alignlearn.derivatives import ALL_COLUMNS
 from alignlearn.dimension import DimensionEstimate, clarity, estimate_dimension, local_extent
 from alignlearn.frames import FrameReader
 from alignlearn.models.base import GenerativeModel
-from alignlearn.neighbors import calibrated_dimension
+from alignlearn.neighbors import calibrated_dimension, contradiction
 
 # A first normal exponent above this speaks of noise or too little training.
 _FAR_FROM_FLOOR = -0.25
@@ -21,8 +21,8 @@ _FAR_FROM_FLOOR = -0.25
 _UNCONTRACTED, _COARSER, _CLEARER = -0.5, (2.5, 5.0), 1.5
 _WINDOW_POINTS = 64
 
-# Rows from which neighbours are taken where the spectrum does not decide.
-_NEIGHBOR_ROWS = 5000
+# Rows among which neighbours are sought at most, and numbers in them: time and memory.
+_NEIGHBOR_ROWS, _NEIGHBOR_ENTRIES = 5000, 2**24
 
 # When D is large and the dimension unknown, columns are doubled until a gap shows at a few points;
 # not beyond a number that bounds time and memory.
@@ -44,8 +44,10 @@ class Measurement(NamedTuple):
         Dimension of the sample.
     uniform : bool
         Whether every point has that dimension, because the exponents do not tell.
+    refuted : bool
+        Whether neighbours see fewer directions than reach to them by the exponents.
     neighbor_dimension : float or None
-        The prior where no gap is clear.
+        What they see then; else the prior where no gap is clear.
     noise_level : float
         Reach of the data in normal directions, in their own units; NaN where there is none.
     """
@@ -55,6 +57,7 @@ class Measurement(NamedTuple):
     exponents: np.ndarray
     estimate: DimensionEstimate
     uniform: bool
+    refuted: bool
     neighbor_dimension: float | None
     noise_level: float
 
@@ -71,10 +74,12 @@ def measure(
     few = spread_rows(reference, _WINDOW_POINTS)
     chosen, n_columns = _choose_window(frames, few, window, n_components)
     exponents = frames.exponents(reference, n_columns, chosen)
-    inside, prior = inside_span(frames.model, exponents), None
+    inside = inside_span(frames.model, exponents)
     rank, D = frames.model.scaling_.rank, X.shape[1]
-    estimate = estimate_dimension(inside)
-    if not estimate.clear:
+    prior = _contradiction(frames.model, X, reference, local_extent(inside, *chosen))
+    refuted = prior is not None
+    estimate = estimate_dimension(inside, prior, refuted=refuted)
+    if not estimate.clear and not refuted:
         prior = _neighbor_dimension(frames, X)
         estimate = estimate_dimension(inside, prior)
         if prior >= rank and rank < D:
@@ -84,7 +89,7 @@ def measure(
     if estimate.dimension == rank < D:
         estimate = estimate._replace(resolved=True, clear=True)  # what leaves the span contracts
     noise_level = _noise_level(frames, few, n_columns, estimate.dimension)
-    return Measurement(chosen, n_columns, exponents, estimate, uniform, prior, noise_level)
+    return Measurement(chosen, n_columns, exponents, estimate, uniform, refuted, prior, noise_level)
 
 
 def inside_span(model: GenerativeModel, exponents: np.ndarray) -> np.ndarray:
@@ -141,10 +146,26 @@ def _columns_needed(frames, X, window, n_components) -> int:
     return rank
 
 
+def _in_units_of_the_model(model: GenerativeModel, X: np.ndarray) -> np.ndarray:
+    return model.encode(X).double().cpu().numpy()
+
+
+def _neighbor_rows(model: GenerativeModel, X: np.ndarray) -> np.ndarray:
+    """Rows among which neighbours are sought, in the model's units."""
+    n_rows = max(1, min(_NEIGHBOR_ROWS, _NEIGHBOR_ENTRIES // X.shape[1]))
+    return _in_units_of_the_model(model, spread_rows(X, n_rows))
+
+
+def _contradiction(model: GenerativeModel, X, reference, extents) -> float | None:
+    """What neighbours see of the reference rows if the extents cannot be."""
+    rows = _neighbor_rows(model, X)
+    return contradiction(rows, _in_units_of_the_model(model, reference), extents)
+
+
 def _neighbor_dimension(frames: FrameReader, X: np.ndarray) -> float:
     """Dimension from neighbour distances, calibrated by Gaussian data of the same spread."""
     model = frames.model
-    x = model.encode(spread_rows(X, _NEIGHBOR_ROWS)).double().cpu().numpy()
+    x = _neighbor_rows(model, X)
     gaussian, rank = model.gaussian_, model.scaling_.rank
     rest = np.full(rank, float(gaussian.rest))
     variances = gaussian.variances.double().cpu().numpy()[:rank]
@@ -170,7 +191,14 @@ def unclear(measurement: Measurement, model: GenerativeModel) -> str | None:
     estimate = measurement.estimate
     exponents = inside_span(model, measurement.exponents).mean(axis=0)
     d, k, D = estimate.dimension, len(exponents), model.n_features_in_
-    if not estimate.resolved:
+    if measurement.refuted:
+        problem = (
+            "the distances between neighbours contradict the exponents: they see only "
+            f"{measurement.neighbor_dimension:.1f} directions where more should reach that far. "
+            "The model is under-trained, or the sample follows lines through a larger set; "
+            "dimension_ is from the neighbours."
+        )
+    elif not estimate.resolved:
         problem = (
             f"no direction contracts towards the data (lowest exponent {exponents[-1]:.2f}, a "
             f"normal direction has -1): either the data have at least {k} of {D} dimensions at "

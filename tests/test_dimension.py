@@ -98,6 +98,13 @@ def test_without_any_gap_the_prior_is_the_answer(prior, expected):
     assert estimate.dimension == expected and not estimate.resolved
 
 
+@pytest.mark.parametrize("prior, expected", [(1.2, 1), (2.4, 2), (0.3, 1)])
+def test_refuted_exponents_leave_the_answer_to_the_prior_however_clear_they_are(prior, expected):
+    estimate = estimate_dimension(spectrum(3), prior, refuted=True)
+    assert (estimate.dimension, estimate.resolved, estimate.clear) == (expected, False, False)
+    assert estimate.confidence == 0.0
+
+
 def test_weights_are_log_normal_around_the_prior():
     weights = prior_weights(8, 4.0)
     assert weights.argmax() == 3 and weights[3] == 1

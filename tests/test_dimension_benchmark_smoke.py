@@ -143,7 +143,8 @@ def test_scripts_measure_and_make_their_tables(tmp_path, monkeypatch):
     for module in (dimension, dimension_peers):
         monkeypatch.setattr(module, "parse_args", small)
     options = ["--workers", "1", "--seeds", "1", "--results", str(tmp_path)]
-    assert dimension.main([*options, "--cases", "*"]) == 0
+    models = ["--models", str(tmp_path / "models")]
+    assert dimension.main([*options, *models, "--cases", "*"]) == 0
     assert dimension_peers.main([*options, "--peers", "GRIDE", "MLE"]) == 0
     stores = [common.Store(name, tmp_path) for name in ("dimension", "dimension_peers")]
     ours, peers = (store.records() for store in stores)

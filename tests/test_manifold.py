@@ -18,6 +18,7 @@ from tables import MODELS, SCHEDULES, SINGLE_PRECISION, STOCHASTIC_SOLVERS, case
 
 from alignlearn import LyapunovManifold
 from alignlearn.datasets import make_sphere
+from alignlearn.dimension import CLEAR, clarity
 from alignlearn.models import Diffusion, GaussianModel, KernelDiffusion
 from alignlearn.solvers import ExponentialMidpoint, ReverseDiffusion
 
@@ -323,3 +324,25 @@ def test_full_subspace_without_a_clear_gap_is_the_manifold():
     assert manifold.dimension_ == 3 and manifold.dimension_estimate_.resolved
     assert manifold.neighbor_dimension_ == 3
     assert (manifold.dimension(X[:9]) == 3).all()
+
+
+def test_clear_gap_that_neighbours_refute_warns_and_gives_their_dimension(rng):
+    """A thin closed curve that a Gaussian model takes for its plane."""
+    t = rng.uniform(0, 2 * np.pi, 400)
+    X = np.c_[np.cos(t), np.sin(t), 0.01 * np.sin(3 * t)]
+    manifold = LyapunovManifold(model=GaussianModel(), random_state=0)
+    with pytest.warns(ConvergenceWarning, match="neighbours contradict"):
+        manifold.fit(X)
+    assert clarity(manifold.reference_exponents_) > CLEAR
+    assert manifold.dimension_ == 1 and (manifold.dimension(X[:9]) == 1).all()
+    assert manifold.neighbor_dimension_ == pytest.approx(1, abs=0.2)
+    assert not manifold.dimension_estimate_.resolved and not manifold.dimension_estimate_.clear
+
+
+@pytest.mark.parametrize("noise", [0.02, 0.1, 0.3])
+def test_noise_is_not_what_neighbours_refute(noise, rng, recwarn):
+    """A line with noise: they see three dimensions near by, and the model is right."""
+    X = rng.standard_normal((500, 3)) * [1, noise, noise]
+    manifold = LyapunovManifold(model=GaussianModel(), random_state=0).fit(X)
+    assert manifold.dimension_ == 1
+    assert not any("contradict" in str(warning.message) for warning in recwarn)

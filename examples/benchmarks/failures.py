@@ -328,7 +328,7 @@ HEADER = [
     "`noise_level_` (true)",
     "`loss_`",
     "`neighbor_dimension_`",
-    "fit, s",
+    "fit, CPU s",
     "warning",
 ]
 
@@ -348,7 +348,7 @@ def _cells(group: list[dict]) -> list[str]:
         f"{noise} ({_true_noise(group[0])})",
         _each(results, lambda r: number(r["held_out_loss"])),
         _each(results, _neighbors),
-        _each(results, lambda r: f"{r['fit_s']:.0f}"),
+        _each(results, lambda r: f"{r['fit_cpu_s']:.0f}"),
         _warned(results),
     ]
 
