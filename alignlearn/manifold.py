@@ -451,8 +451,8 @@ class LyapunovManifold(
             raise AttributeError("embedding_ is there after fit.")
         if not self._lazy_chart.whole:
             raise AttributeError(
-                "there is no embedding_ of rows that fit left on disk: ask transform for them, in "
-                "parts that fit into memory."
+                "there is no embedding_ of rows that fit left on disk: ask transform for them, "
+                "with out= if the coordinates do not fit into memory."
             )
         if self._lazy_chart.embedding is None:
             rows = self._reader().rows(self._lazy_chart.X)
