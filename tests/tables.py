@@ -3,6 +3,8 @@
 Solvers are made from a schedule and models from nothing, so that no test shares state with another.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from oracles import gaussian_sample
@@ -122,9 +124,17 @@ class GaussianNetwork(torch.nn.Module):
         return self.prediction.output(denoised, x, self.schedule, t)
 
 
-def noise_in_normal_data(x, t):
-    """The noise that is expected in standard normal data on the cosine path, ``sigma x``."""
-    return Cosine().sigma(t.double())[:, None].to(x) * x
+@dataclass(frozen=True)
+class NoiseInNormalData:
+    """The noise that is expected in standard normal data, ``sigma x``.
+
+    A value, whose name in test ids is the same in every process.
+    """
+
+    schedule: Cosine = Cosine()
+
+    def __call__(self, x, t):
+        return self.schedule.sigma(t.double())[:, None].to(x) * x
 
 
 def pretrained(prediction, schedule, clock=None, mean=0.0, deviation=1.0, **options):
@@ -148,7 +158,7 @@ MODELS = {
         **({"width": 16, "n_blocks": 1, "max_iter": 8, "random_state": 0} | options)
     ),
     "PretrainedModel": lambda **options: PretrainedModel(
-        noise_in_normal_data, NoisePrediction(), Cosine(), shift=None, scale=None, random_state=0
+        NoiseInNormalData(), NoisePrediction(), Cosine(), shift=None, scale=None, random_state=0
     ).set_params(**options),
 }
 # Their networks compute in float32.
