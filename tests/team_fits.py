@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
+from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 from alignlearn import LyapunovManifold
@@ -43,9 +44,10 @@ class Network(nn.Module):
         self.count = 0
 
     def forward(self, x, log_s):
-        self.count += torch.is_grad_enabled() != self.evaluating
-        if self.event and self.count == self.at and self.rank == RANK:
-            self.event()
+        if self.layer.weight.requires_grad:  # not what asks the trained one
+            self.count += torch.is_grad_enabled() != self.evaluating
+            if self.event and self.count == self.at and self.rank == RANK:
+                self.event()
         return self.layer(x)
 
 
@@ -140,7 +142,7 @@ def outcome(fit):
         "train": [h.train_loss for h in model.histories_],
         "dimension": getattr(fitted, "dimension_", None),
         "exponents": getattr(fitted, "exponents_", np.zeros(0)).tolist(),
-        "warnings": [str(w.message) for w in caught],
+        "warnings": [str(w.message) for w in caught if issubclass(w.category, ConvergenceWarning)],
     }
 
 
