@@ -266,7 +266,7 @@ def dimensions_table(records: list[dict]) -> str:
                 values = [x["dimension"] for x in found if x["dimension"] is not None]
                 cells.append(number(float(np.mean(values))) if values else "-" if found else "")
                 continue
-            values = [f"{x['dimension']}{'' if x['resolved'] else '?'}" for x in found]
+            values = [f"{x['dimension']}{'' if x['clear'] else '?'}" for x in found]
             right = percent([x["right"] for x in found]) if found else ""
             cells += [f"**{', '.join(values)}**" if values else "", right]
         published = next((v for kind, v in PUBLISHED.items() if kind in name), "")
