@@ -3,7 +3,7 @@
 What is left to say where a model tells no direction from another, and what a model that tells them
 apart must agree with. Distances to neighbours are a biased measure of dimension, by the edges and
 the density of the data and by the size of the sample; a full-dimensional sample of the same size
-from the model has the same bias, and nothing but too few neighbours makes it low.
+from the model has the same bias. Noise raises it only.
 """
 
 from __future__ import annotations
