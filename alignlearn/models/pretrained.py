@@ -102,10 +102,10 @@ class PretrainedModel(GenerativeModel):
     Parameters
     ----------
     network : callable
-        ``(x, t) -> like x``, differentiable by PyTorch, with rows x of shape (n, D) or (n, *shape)
-        and t of shape (n,), the same for all rows or one for each. Not copied, also not by `clone`,
-        and never changed; it must be in evaluation mode. Further arguments, such as a class or a
-        prompt, are fixed by ``functools.partial``.
+        ``(x, t) -> like x``, differentiable by PyTorch, with rows x of shape (n, D), or
+        ``(n, *shape)``, and t of shape (n,), the same for all rows or one for each. Not copied,
+        also not by `clone`, and never changed; it must be in evaluation mode. Further arguments,
+        such as a class or a prompt, are fixed by ``functools.partial``.
     prediction : Prediction
         What it was trained to predict, see `alignlearn.predictions`.
     schedule : Schedule
