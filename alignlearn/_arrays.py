@@ -212,6 +212,11 @@ def halved(work: Callable[[slice], T], rows: slice) -> list[T]:
     return halved(work, slice(rows.start, middle)) + halved(work, slice(middle, rows.stop))
 
 
+def in_chunks(work: Callable[[slice], T], chunks: Iterable[slice]) -> list[T]:
+    """Results of work on chunks of rows, in order: of one, or of parts of it, see `halved`."""
+    return [part for chunk in chunks for part in halved(work, chunk)]
+
+
 @contextmanager
 def torch_threads(n_threads: int) -> Iterator[None]:
     """That many threads in torch within the block; nothing is touched if it has them already."""

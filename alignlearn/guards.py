@@ -1,4 +1,4 @@
-"""What must hold while a network is differentiated, as context managers that put all back.
+"""What must hold while a network is evaluated or differentiated, as contexts that put all back.
 
 Flags of PyTorch are process-wide and modes of a module are shared by all threads that use it:
 the first thread inside changes them, the last one out restores them, also after exceptions.

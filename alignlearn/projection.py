@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alignlearn._arrays import row_chunks
+from alignlearn._arrays import in_chunks, row_chunks
+from alignlearn.flow import Denoiser
 from alignlearn.frames import FrameQuestion, FrameReader
+from alignlearn.guards import guarded
 from alignlearn.models.base import GenerativeModel
 from alignlearn.schedules import VarianceExploding
 from alignlearn.solvers import ExponentialMidpoint
@@ -84,12 +86,15 @@ class RidgeProjection:
         if self.dimension >= X.shape[1]:
             return (X,)
         x, (vectors,) = self.model.encode(X), self.normals.answer(X)
-        Q = torch.as_tensor(vectors).to(x)
-        return (self.model.decode(self._to_ridge(x, Q)),)
+        Q, denoise = torch.as_tensor(vectors).to(x), self.model.denoiser()
+        with guarded(denoise), torch.no_grad():
+            parts = in_chunks(
+                lambda rows: self._to_ridge(denoise, x[rows], Q[rows]), [slice(0, len(x))]
+            )
+        return (self.model.decode(torch.cat(parts)),)
 
-    @torch.no_grad()
-    def _to_ridge(self, x: Tensor, Q: Tensor) -> Tensor:
-        denoise, codimension = self.model.denoiser(), x.shape[1] - self.dimension
+    def _to_ridge(self, denoise: Denoiser, x: Tensor, Q: Tensor) -> Tensor:
+        codimension = x.shape[1] - self.dimension
         s = torch.full((len(x), 1), self.scale, dtype=x.dtype, device=x.device)
         for _ in range(_N_STEPS):
             step = denoise(x, s) - x
@@ -118,19 +123,24 @@ def density_valley(model: GenerativeModel, a: np.ndarray, b: np.ndarray) -> np.n
     depth : ndarray of shape (n,)
     """
     a, b = model.encode(a), model.encode(b)
-    depths = [np.empty(0)]
-    for chunk in row_chunks(len(a), _MOVING * model._bytes_per_column()):
-        start, edge = a[chunk], b[chunk] - a[chunk]
-        depth = [weight * _climb(model, start, edge, share) for share, weight in SHARES]
-        depths.append(torch.stack(depth).amin(0).double().cpu().numpy())
-    return np.concatenate(depths)
-
-
-@torch.no_grad()
-def _climb(model: GenerativeModel, start: Tensor, edge: Tensor, share: float) -> Tensor:
-    """Log density in the middle minus that of the lower end, smoothed at `share` of the length."""
     denoise = model.denoiser()
-    s = (share * edge.norm(dim=1, keepdim=True)).clamp(*model.noise_range_)
+
+    def depths(rows: slice) -> np.ndarray:
+        start, edge = a[rows], b[rows] - a[rows]
+        depth = [
+            weight * _climb(denoise, start, edge, share, model.noise_range_)
+            for share, weight in SHARES
+        ]
+        return torch.stack(depth).amin(0).double().cpu().numpy()
+
+    chunks = row_chunks(len(a), _MOVING * model._bytes_per_column())
+    with guarded(denoise), torch.no_grad():
+        return np.concatenate([np.empty(0), *in_chunks(depths, chunks)])
+
+
+def _climb(denoise: Denoiser, start: Tensor, edge: Tensor, share: float, noise_range) -> Tensor:
+    """Log density in the middle minus that of the lower end, smoothed at `share` of the length."""
+    s = (share * edge.norm(dim=1, keepdim=True)).clamp(*noise_range)
     rise = [
         ((denoise(start + t * edge, s) - start - t * edge) * edge).sum(1) / s[:, 0] ** 2
         for t in (0.125, 0.375, 0.625, 0.875)

@@ -9,20 +9,34 @@ error is added to. docs/response.md has the formulas and what is amended in them
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from alignlearn.derivatives import jacobian, push_forward, volume_derivatives
 from alignlearn.flow import Flow, Trajectory
+from alignlearn.guards import guarded
 from alignlearn.schedules import Schedule
 from alignlearn.solvers import Field
 from alignlearn.tangent import qr_frames, random_frame
 
 # Step index -> row-wise map ``chi_t``, as `Flow.step`.
 Perturbation = Callable[[int], Callable[[Tensor], Tensor]]
+Response = TypeVar("Response", bound=Callable)
+
+
+def _guarded(response: Response) -> Response:
+    """A function of a flow, with the networks of its field as `guarded` has them."""
+
+    @functools.wraps(response)
+    def within_guard(flow: Flow, *args: Any, **options: Any) -> Any:
+        with guarded(flow.field):
+            return response(flow, *args, **options)
+
+    return within_guard  # type: ignore[return-value]
 
 
 def map_error(flow: Flow, error: Field) -> Perturbation:
@@ -102,6 +116,7 @@ def score_error(flow: Flow, error: Field, schedule: Schedule) -> Perturbation:
     return field_error(flow, scaled)
 
 
+@_guarded
 def path_response(flow: Flow, trajectory: Trajectory, chi: Perturbation) -> Tensor:
     """First-order displacement of a path from a fixed start, with its noise frozen: eq. (13)-(17).
 
@@ -128,6 +143,7 @@ def path_response(flow: Flow, trajectory: Trajectory, chi: Perturbation) -> Tens
     return torch.stack(zeta)
 
 
+@_guarded
 def observable_response(
     flow: Flow, trajectory: Trajectory, chi: Perturbation, gradient: Tensor
 ) -> Tensor:
@@ -156,6 +172,7 @@ def observable_response(
     return torch.stack(parts[::-1])
 
 
+@_guarded
 def density_response(
     flow: Flow, trajectory: Trajectory, scores: Tensor, chi: Perturbation
 ) -> Tensor:
@@ -188,6 +205,7 @@ def density_response(
     return torch.stack(parts)
 
 
+@_guarded
 def path_scores(flow: Flow, trajectory: Trajectory, score: Tensor) -> Tensor:
     """Scores of the densities that the flow makes of its source, along an orbit: before eq. (3).
 
@@ -217,6 +235,7 @@ def path_scores(flow: Flow, trajectory: Trajectory, score: Tensor) -> Tensor:
     return torch.stack(scores)
 
 
+@_guarded
 def frame_scores(flow: Flow, trajectory: Trajectory, score: Tensor, start: Tensor) -> Tensor:
     """Components of the scores along a frame that the flow carries: eq. (3)-(4).
 
@@ -287,6 +306,7 @@ class AlignmentDiagnostics(NamedTuple):
     volume: Tensor
 
 
+@_guarded
 def alignment_diagnostics(
     flow: Flow,
     trajectory: Trajectory,

@@ -21,8 +21,9 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from alignlearn._arrays import make_generator, row_chunks
+from alignlearn._arrays import halved, make_generator, row_chunks
 from alignlearn.flow import Flow
+from alignlearn.guards import guarded
 from alignlearn.manifold import LyapunovManifold
 from alignlearn.models.base import GenerativeModel
 from alignlearn.perturbations import Place, perturb
@@ -121,14 +122,13 @@ def perturbed_generation(
     bytes_per_row = 64 * z.shape[1] * (flow.n_steps + 1)
     if isinstance(model, GenerativeModel):
         bytes_per_row += model._bytes_per_column()
-    with torch.no_grad():
+    with guarded(flow.field), torch.no_grad():
         for chunk in row_chunks(len(z), bytes_per_row):
             noise = None
             if isinstance(flow.solver, StochasticSolver):
                 shape = (flow.n_steps, *z[chunk].shape)
-                noise = torch.randn(shape, generator=generator, dtype=torch.float64).to(z)
-            pair = [_end(f, z[chunk], noise) for f in (flow, perturbed)]
-            ends.append((decode(pair[0]), decode(pair[1])))
+                noise = torch.randn(shape, generator=generator, dtype=torch.float64)
+            ends += _ends((flow, perturbed), z[chunk], noise, decode)
     conditions = {
         "error": repr(error),
         "on": repr(perturbed.place),
@@ -175,6 +175,17 @@ def _as_points(source, dtype: torch.dtype, n_features: int | None) -> Tensor:
     if not torch.isfinite(z).all():
         raise ValueError("expected a finite source, got NaN or infinity.")
     return z
+
+
+def _ends(flows, z: Tensor, noise: Tensor | None, decode) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Where two flows carry rows z with their noise, at once or in parts."""
+
+    def ends(rows: slice) -> tuple[np.ndarray, np.ndarray]:
+        own = None if noise is None else noise[:, rows].to(z)
+        plain, moved = (decode(_end(flow, z[rows], own)) for flow in flows)
+        return plain, moved
+
+    return halved(ends, slice(0, len(z)))
 
 
 def _end(flow: Flow, z: Tensor, noise: Tensor | None) -> Tensor:

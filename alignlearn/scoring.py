@@ -32,8 +32,9 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from alignlearn._arrays import make_generator, row_chunks
+from alignlearn._arrays import in_chunks, make_generator, row_chunks
 from alignlearn.dimension import pointwise_dimension
+from alignlearn.guards import guarded
 from alignlearn.manifold import LyapunovManifold
 from alignlearn.measurement import inside_span
 from alignlearn.metrics import principal_angles
@@ -96,12 +97,14 @@ def denoising_score(
     noise_range = model.noise_range_ if noise_range is None else noise_range
     check_noise_range(*noise_range)
     draws = HeldOutLoss(x, noise_range, make_generator(random_state, x.device), n_draws)
-    total = 0.0
-    with torch.no_grad():
-        for rows in row_chunks(len(draws.x), model._bytes_per_column()):
-            loss = denoising_loss(denoise, draws.x[rows], draws.s[rows], draws.z[rows])
-            total += float(loss) * len(draws.x[rows])
-    return -total / len(draws.x)
+
+    def total(rows: slice) -> float:
+        loss = denoising_loss(denoise, draws.x[rows], draws.s[rows], draws.z[rows])
+        return float(loss) * len(draws.x[rows])
+
+    chunks = row_chunks(len(draws.x), model._bytes_per_column())
+    with guarded(denoise), torch.no_grad():
+        return -sum(in_chunks(total, chunks)) / len(draws.x)
 
 
 def log_likelihood_score(estimator, X, y=None) -> float:

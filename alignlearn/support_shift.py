@@ -11,7 +11,8 @@ from scipy.spatial.distance import cdist
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
-from alignlearn._arrays import row_chunks
+from alignlearn._arrays import in_chunks, row_chunks
+from alignlearn.guards import guarded
 from alignlearn.manifold import LyapunovManifold
 from alignlearn.models.base import GenerativeModel
 
@@ -292,9 +293,11 @@ def learned_score(model, X, noise: float | None = None) -> np.ndarray:
         raise TypeError(f"model must be one of alignlearn.models, got {type(model).__name__}.")
     x, denoise = model.encode(X), model.denoiser()
     s = model.noise_range_[0] if noise is None else float(noise)
-    with torch.no_grad():
-        parts = [
-            (denoise(x[rows], torch.tensor(s, dtype=torch.float64)) - x[rows]) / s**2
-            for rows in row_chunks(len(x), 8 * model._bytes_per_column())
-        ]
+
+    def score(rows: slice) -> torch.Tensor:
+        return (denoise(x[rows], torch.tensor(s, dtype=torch.float64)) - x[rows]) / s**2
+
+    chunks = row_chunks(len(x), 8 * model._bytes_per_column())
+    with guarded(denoise), torch.no_grad():
+        parts = in_chunks(score, chunks)
     return torch.cat(parts).double().cpu().numpy()

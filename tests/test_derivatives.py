@@ -27,8 +27,12 @@ from alignlearn.derivatives import (
 from alignlearn.flow import Flow
 from alignlearn.guards import guarded
 from alignlearn.models import Diffusion, GaussianModel, KernelDiffusion
+from alignlearn.perturbations import ConstantError
+from alignlearn.robustness import perturbed_generation
 from alignlearn.schedules import VarianceExploding
-from alignlearn.solvers import Heun
+from alignlearn.scoring import denoising_score
+from alignlearn.solvers import Heun, ReverseDiffusion
+from alignlearn.support_shift import learned_score
 from alignlearn.tangent import log_volume, lyapunov_frame, qr_sweep
 
 S = torch.tensor(0.5, dtype=torch.float64)
@@ -366,14 +370,15 @@ def test_rows_of_a_convolutional_network_fit_the_memory_allowed(rng):
 
 
 class Small(KernelDiffusion):
-    """Out of memory beyond a few rows."""
+    """Out of memory beyond a few rows; notes whether a guard was there when it was asked."""
 
-    rows = 100
+    rows, in_guard = 100, set()
 
     def denoiser(self):
         denoise = super().denoiser()
 
         def limited(y, s):
+            self.in_guard.add(not torch.backends.mha.get_fastpath_enabled())
             if len(y) > self.rows:
                 raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate")
             return denoise(y, s)
@@ -394,6 +399,40 @@ def test_chunk_that_does_not_fit_is_halved(rng):
     m.model_.rows = 0
     with pytest.raises(torch.cuda.OutOfMemoryError):
         m.lyapunov_frame(X)
+
+
+def generated(m, X):
+    """With frozen noise, which must not depend on what is done at once."""
+    solver = ReverseDiffusion(VarianceExploding(*m.model_.noise_range_))
+    found = perturbed_generation(m, ConstantError(0.1), solver=solver, n_samples=40, random_state=0)
+    return found.unperturbed, found.perturbed
+
+
+# Whatever asks a model at many rows at once without taking a derivative.
+LOOPS = {
+    "sample": lambda m, X: m.sample(40, random_state=0),
+    "project": lambda m, X: m.project(X),
+    "transform": lambda m, X: m.transform(X),
+    "perturbed generation": generated,
+    "score": learned_score,
+    "denoising score": denoising_score,
+}
+
+
+@no_manifold
+@pytest.mark.parametrize("ask", **cases(LOOPS))
+def test_every_loop_over_rows_is_guarded_and_halved_where_it_does_not_fit(ask, rng):
+    X = rng.normal(size=(60, 3)) * [1, 1, 0]  # a plane: `project` moves points
+    m = LyapunovManifold(model=Small(), n_paths=2, n_steps=3, n_reference=5, random_state=0).fit(X)
+    model = m.model_
+    model.rows = 10**6
+    whole = ask(m, X)
+    model.rows, model.in_guard = 7, set()
+    np.testing.assert_allclose(ask(m, X), whole, rtol=0, atol=1e-7)
+    assert model.in_guard == {True}
+    model.rows = 0
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        ask(m, X)
 
 
 class Largest(TorchDispatchMode):

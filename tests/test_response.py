@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from oracles import Mixture, dense_jacobian, gaussian_denoiser
+from real_networks import N_FEATURES, image_network
 from scipy.stats import ortho_group
 from tables import ODE_SOLVERS, SCHEDULES, SOLVERS, cases
 from torch.distributions import MultivariateNormal
@@ -178,6 +179,19 @@ def test_adjoint_and_tangent_response_agree(make_solver, perturb):
     parts = observable_response(flow, orbit, chi, gradient)
     torch.testing.assert_close(parts.sum(0), expected, rtol=1e-10, atol=1e-12)
     assert parts.shape == (flow.n_steps, 2)
+
+
+@every_ode_kind
+def test_responses_of_a_network_as_users_bring_it_agree(make_solver):
+    """Attention without forward rule and dropout: guarded, else they fail or differ by chance."""
+    network = image_network()
+    flow = make_flow(make_solver, network, n_steps=1)
+    orbit, chi = make_orbit(flow, dim=N_FEATURES), map_error(flow, wave)
+    gradient = torch.cos(orbit.states[-1])
+    expected = (gradient * path_response(flow, orbit, chi)[-1]).sum(-1)
+    parts = observable_response(flow, orbit, chi, gradient)
+    torch.testing.assert_close(parts.sum(0), expected, rtol=1e-10, atol=1e-12)
+    assert network.training
 
 
 @every_kind

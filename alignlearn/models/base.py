@@ -18,7 +18,7 @@ from alignlearn._arrays import (
     CACHE,
     Scaling,
     check_seed,
-    halved,
+    in_chunks,
     make_generator,
     row_chunks,
     validate_rows,
@@ -261,11 +261,13 @@ class GenerativeModel(CallbackSupportMixin, DensityMixin, BaseEstimator, metacla
         s_min = torch.tensor(self.noise_range_[0], dtype=torch.float64)
         alpha = float(self._schedule_of(flow.solver).alpha(flow.times[-1]))
         z = self._draw_source(flow, n_samples, make_generator(random_state))
-        rows = []
-        with torch.no_grad():
-            for chunk in row_chunks(n_samples, self._bytes_per_column()):
-                rows.append(self.decode(denoise(flow.push(z[chunk]) / alpha, s_min)))
-        return np.concatenate(rows)
+
+        def rows(chunk: slice) -> np.ndarray:
+            return self.decode(denoise(flow.push(z[chunk]) / alpha, s_min))
+
+        chunks = row_chunks(n_samples, self._bytes_per_column())
+        with guarded(flow.field), torch.no_grad():
+            return np.concatenate(in_chunks(rows, chunks))
 
     def _draw_source(self, flow: Flow, n_samples: int, generator: torch.Generator) -> Tensor:
         """Points (n_samples, D) at the noise end of a flow, in its coordinates."""
@@ -294,20 +296,17 @@ class GenerativeModel(CallbackSupportMixin, DensityMixin, BaseEstimator, metacla
         D, s_max = self.n_features_in_, self.noise_range_[1]
 
         def log_density(chunk: slice) -> np.ndarray:
-            with guarded(denoise), torch.no_grad():
-                trajectory = flow.trajectory(x[chunk])
-                if D <= ALL_COLUMNS:
-                    volume = log_volume(flow, trajectory)
-                else:
-                    volume = self._estimated_log_volume(denoise, trajectory)
+            trajectory = flow.trajectory(x[chunk])
+            if D <= ALL_COLUMNS:
+                volume = log_volume(flow, trajectory)
+            else:
+                volume = self._estimated_log_volume(denoise, trajectory)
             log_p = self.gaussian_.log_density(trajectory.states[0], s_max)
             return (log_p - volume).cpu().numpy()
 
-        values = [
-            part
-            for chunk in self._row_chunks(len(x), min(D, ALL_COLUMNS))
-            for part in halved(log_density, chunk)
-        ]
+        chunks = self._row_chunks(len(x), min(D, ALL_COLUMNS))
+        with guarded(denoise), torch.no_grad():
+            values = in_chunks(log_density, chunks)
         return np.concatenate(values) - D * self.scaling_.log_unit
 
     def _precise_denoiser(self) -> Denoiser:

@@ -13,7 +13,7 @@ from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from alignlearn._arrays import halved, make_generator
+from alignlearn._arrays import in_chunks, make_generator
 from alignlearn._callbacks import with_callbacks
 from alignlearn._rows import Subset
 from alignlearn.couplings import Coupling, EntropicCoupling, IndependentCoupling
@@ -391,19 +391,16 @@ class FlowMatching(TrainedModel):
         alpha = float(self.path_.alpha(flow.times[-1]))
 
         def log_density(chunk: slice) -> np.ndarray:
-            with guarded(flow.field), torch.no_grad():
-                trajectory = flow.trajectory(alpha * x[chunk])
-                if D <= ALL_COLUMNS:
-                    volume = log_volume(flow, trajectory)
-                else:
-                    volume = _estimated_log_volume(flow, trajectory.states)
+            trajectory = flow.trajectory(alpha * x[chunk])
+            if D <= ALL_COLUMNS:
+                volume = log_volume(flow, trajectory)
+            else:
+                volume = _estimated_log_volume(flow, trajectory.states)
             return self._source_log_density(trajectory.states[0]) - volume.cpu().numpy()
 
-        values = [
-            part
-            for chunk in self._row_chunks(len(x), min(D, ALL_COLUMNS))
-            for part in halved(log_density, chunk)
-        ]
+        chunks = self._row_chunks(len(x), min(D, ALL_COLUMNS))
+        with guarded(flow.field), torch.no_grad():
+            values = in_chunks(log_density, chunks)
         return np.concatenate(values) + D * (math.log(alpha) - self.scaling_.log_unit)
 
     def _source_log_density(self, z: Tensor) -> np.ndarray:

@@ -17,12 +17,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from alignlearn._arrays import make_generator, resolve_device, row_chunks
+from alignlearn._arrays import in_chunks, make_generator, resolve_device, row_chunks
 from alignlearn._callbacks import with_callbacks
 from alignlearn.clocks import Clock, LinearClock
 from alignlearn.derivatives import graph_bytes, probe_derivative
 from alignlearn.flow import Denoiser, Flow
-from alignlearn.guards import is_out_of_memory, networks_of
+from alignlearn.guards import guarded, is_out_of_memory, networks_of
 from alignlearn.models.base import GenerativeModel, check_noise_range
 from alignlearn.predictions import Prediction
 from alignlearn.schedules import Schedule, VarianceExploding
@@ -376,13 +376,14 @@ class PretrainedModel(GenerativeModel):
     def _loss(self, denoise: NetworkDenoiser, x: Tensor, noise_range) -> float:
         """Denoising loss at rows spread over x; warns if there is no structure in it."""
 
-        def in_chunks(y: Tensor, s: Tensor) -> Tensor:
+        def denoised(y: Tensor, s: Tensor) -> Tensor:
             chunks = row_chunks(len(y), self._bytes_per_column())
-            return torch.cat([denoise(y[chunk], s[chunk]) for chunk in chunks])
+            return torch.cat(in_chunks(lambda rows: denoise(y[rows], s[rows]), chunks))
 
         generator = make_generator(self.random_state, x.device)
         rows = x[:: -(-len(x) // _LOSS_ROWS)]
-        loss = HeldOutLoss(rows, noise_range, generator, n_draws=_LOSS_ROWS)(in_chunks)
+        with guarded(denoise):
+            loss = HeldOutLoss(rows, noise_range, generator, n_draws=_LOSS_ROWS)(denoised)
         if not math.isfinite(loss):
             raise FloatingPointError("the network returned infinity or NaN at noisy rows of X.")
         if loss > _NO_STRUCTURE:
