@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from alignlearn import __version__, _files
 from alignlearn._arrays import shared_threads
+from alignlearn._blocks import row_blocks, rows_of_block
 from alignlearn._plain import Encoder
 from alignlearn.checkpoint import describe
 
@@ -29,9 +30,6 @@ _FORMAT = "alignlearn journal 1"
 
 # Chunks under way for each worker: they bound the memory where writing is slower than computing.
 _AHEAD = 16
-
-# Stored rows are read in blocks of about so many bytes: files are compressed in such pieces.
-_BLOCK_BYTES = 32 * 2**20
 
 
 class Resumable:
@@ -116,24 +114,23 @@ class Rows:
         return int(self.X.shape[0])
 
     @property
-    def _block_size(self) -> int:
-        return max(1, _BLOCK_BYTES // max(1, 8 * int(np.prod(self.X.shape[1:]))))
+    def _n_columns(self) -> int:
+        return int(np.prod(self.X.shape[1:]))
 
     def _read(self, start: int, stop: int) -> np.ndarray:
         return np.ascontiguousarray(self._validate(self.X[start:stop]))
 
     def _blocks(self) -> Iterator[np.ndarray]:
-        size = self._block_size
-        for start in range(0, max(1, len(self)), size):
-            yield self._read(start, min(start + size, len(self)))
+        for rows in row_blocks(len(self), self._n_columns):
+            yield self._read(rows.start, rows.stop)
 
     def chunks(self, places: Iterator[slice]) -> Iterator[tuple[slice, np.ndarray]]:
         """Ascending places and the rows (n_chunk, D) there, in C order: strides change rounding."""
-        start, block = 0, np.empty((0, 0))
+        start, block, size = 0, np.empty((0, 0)), rows_of_block(self._n_columns)
         for place in places:
             if place.stop > start + len(block):
                 start = place.start
-                block = self._read(start, max(place.stop, min(start + self._block_size, len(self))))
+                block = self._read(start, max(place.stop, min(start + size, len(self))))
             yield place, block[place.start - start : place.stop - start]
 
     def digest(self) -> str:

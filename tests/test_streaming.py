@@ -29,7 +29,7 @@ from sklearn import config_context
 from sklearn.mixture import GaussianMixture
 from tables import MODELS, cases
 
-from alignlearn import load, save, streaming
+from alignlearn import _blocks, load, save, streaming
 from alignlearn.models import GaussianModel, KernelDiffusion
 from alignlearn.streaming import Resumable
 
@@ -171,7 +171,7 @@ def test_rows_can_be_projected_in_place(m, expected, tmp_path):
 
 @every_stream
 def test_no_more_rows_than_a_block_are_held(m, monkeypatch, question):
-    monkeypatch.setattr(streaming, "_BLOCK_BYTES", 6 * 8 * D)
+    monkeypatch.setattr(_blocks, "BLOCK_VALUES", 6 * D)
     rows, out = ZarrLike(X), ZarrLike(zeros_for(question))
     with in_chunks(m):
         getattr(m, question)(rows, out=out)
@@ -180,7 +180,7 @@ def test_no_more_rows_than_a_block_are_held(m, monkeypatch, question):
 
 def test_memory_is_a_fraction_of_the_rows_and_of_the_answers(m, tmp_path, monkeypatch):
     """All that numpy and Python take, and the garbage that was not collected yet."""
-    monkeypatch.setattr(streaming, "_BLOCK_BYTES", 2**12)
+    monkeypatch.setattr(_blocks, "BLOCK_VALUES", 2**9)
     rows = in_a_file(np.resize(X, (12_000, D)), tmp_path)
     out = in_a_file(np.zeros((12_000, D, d)), tmp_path, "out")
     with config_context(working_memory=0.1):
@@ -236,7 +236,7 @@ def test_a_frame_without_two_outs_is_refused(m):
 
 @pytest.mark.parametrize("value, words", [(np.nan, "NaN"), (1e200, "too far")])
 def test_bad_rows_at_the_end_of_a_store_are_refused_before_work(m, monkeypatch, value, words):
-    monkeypatch.setattr(streaming, "_BLOCK_BYTES", 6 * 8 * D)
+    monkeypatch.setattr(_blocks, "BLOCK_VALUES", 6 * D)
     monkeypatch.setattr(streaming, "_answer", None)
     bad = X.copy()
     bad[-1, 0] = value
