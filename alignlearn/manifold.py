@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from numbers import Integral
-from typing import NamedTuple
 
 import numpy as np
 from sklearn.base import (
@@ -21,45 +21,20 @@ from sklearn.utils.validation import check_is_fitted
 from alignlearn._arrays import check_seed, validate_rows
 from alignlearn._callbacks import CallbackSupportMixin, with_callbacks
 from alignlearn._rows import training_rows
-from alignlearn.dimension import pointwise_dimension, spectral_gaps
-from alignlearn.embedding import (
-    Chart,
-    LazyChart,
-    align_tangent_spaces,
-    default_n_neighbors,
-)
+from alignlearn.coordinates import Coordinates, Landmarks
+from alignlearn.dimension import pointwise_dimension
+from alignlearn.embedding import LazyChart
 from alignlearn.frames import DensityQuestion, FrameQuestion, FrameReader
 from alignlearn.measurement import inside_span, measure, unclear
 from alignlearn.models import Diffusion
 from alignlearn.models.base import GenerativeModel, check_window
-from alignlearn.projection import RidgeProjection, density_valley
+from alignlearn.projection import RidgeProjection
+from alignlearn.scales import ScaleSpectrum, scale_spectrum
 from alignlearn.solvers import Solver
-from alignlearn.streaming import Question, Rows, stream
+from alignlearn.streaming import Question, Rows, stream, stream_one
 from alignlearn.tangent import LyapunovFrame
 
 __all__ = ["LyapunovManifold", "ScaleSpectrum"]
-
-
-class ScaleSpectrum(NamedTuple):
-    """Spectrum by scale, the finest scale first.
-
-    Attributes
-    ----------
-    windows : ndarray of shape (n_scales, 2)
-        Noise levels of each window, per feature, in the units of the data.
-    exponents : ndarray of shape (n_samples, n_scales, k)
-        Lyapunov exponents over each window.
-    dimension : ndarray of shape (n_samples, n_scales)
-        Sum of ``1 + exponent``, each between 0 and 1.
-    """
-
-    windows: np.ndarray
-    exponents: np.ndarray
-    dimension: np.ndarray
-
-
-# Numbers in the frames of all landmarks at most: 1 GB.
-_MAX_FRAME_SIZE = 2**27
 
 
 class LyapunovManifold(
@@ -249,7 +224,7 @@ class LyapunovManifold(
         self.reference_indices_ = np.sort(rng.permutation(len(X))[:n_reference])
         self._measure(X)
         if isinstance(X, np.memmap):
-            rows = self._landmarks(X)
+            rows = self._landmarks()(len(X))
             kept, whole = np.asarray(X[rows], dtype=np.float64), len(rows) == len(X)
         else:
             kept, whole = np.array(X), True
@@ -327,20 +302,11 @@ class LyapunovManifold(
         return FrameQuestion(self._reader(), n_columns, self._window, parts)
 
     def _rows(self, X) -> Rows:
-        return self._reader().rows(X, self._validated)
+        return self._reader().rows(X, partial(validate_rows, self, reset=False))
 
-    def _stream(self, rows: Rows, question: Question, row: np.dtype, out, finish=None, **job):
-        """One result, by default the question's; `job` is what `finish` makes it from."""
-        [found] = stream(
-            question,
-            rows,
-            [row],
-            None if out is None else [out],
-            finish=lambda part: (part if finish is None else finish(part),),
-            n_jobs=self.n_jobs,
-            job=job,
-        )
-        return found
+    def _answer(self, question: Question, X, row: np.dtype, out, **options):
+        """What is asked of rows X, written to `out` if that is given; see `stream_one`."""
+        return stream_one(question, self._rows(X), row, out, n_jobs=self.n_jobs, **options)
 
     def lyapunov_frame(self, X, n_components=None, *, out=None) -> LyapunovFrame:
         """Vectors and exponents at points at once, for the price of one of them.
@@ -389,7 +355,7 @@ class LyapunovManifold(
             Descending; k is D up to 128 features, else the number of columns that `fit` needed.
         """
         question = self._frames(None, "exponents")
-        return self._stream(self._rows(X), question, question.types[0], out)
+        return self._answer(question, X, question.types[0], out)
 
     def tangent_space(self, X, n_components=None, *, out=None) -> np.ndarray:
         """Orthonormal bases of the tangent spaces at points, seen or unseen.
@@ -415,7 +381,7 @@ class LyapunovManifold(
         check_is_fitted(self)
         d = self.dimension_ if n_components is None else n_components
         question = self._frames(d, "vectors")
-        return self._stream(self._rows(X), question, question.types[0], out)
+        return self._answer(question, X, question.types[0], out)
 
     def dimension(self, X, *, out=None) -> np.ndarray:
         """Intrinsic dimension at points, seen or unseen.
@@ -433,7 +399,8 @@ class LyapunovManifold(
         """
         question = self._frames(None, "exponents")
         rule = (self.dimension_, self.neighbor_dimension_, self._uniform)
-        return self._stream(self._rows(X), question, np.dtype(int), out, self._pointwise, rule=rule)
+        options = {"finish": self._pointwise, "rule": rule}
+        return self._answer(question, X, np.dtype(int), out, **options)
 
     def _pointwise(self, exponents: np.ndarray) -> np.ndarray:
         if self._uniform:
@@ -454,10 +421,7 @@ class LyapunovManifold(
                 "there is no embedding_ of rows that fit left on disk: ask transform for them, "
                 "with out= if the coordinates do not fit into memory."
             )
-        if self._lazy_chart.embedding is None:
-            rows = self._reader().rows(self._lazy_chart.X)
-            self._lazy_chart.embedding = self._coordinates(rows)
-        return self._lazy_chart.embedding
+        return self._coordinates().of_training_points()
 
     def fit_transform(self, X, y=None) -> np.ndarray:
         """Fit, then coordinates of the training points, see `transform`.
@@ -505,16 +469,7 @@ class LyapunovManifold(
         Z. Zhang, H. Zha, "Principal manifolds and nonlinear dimensionality reduction via tangent
         space alignment", SIAM J. Sci. Comput. 26 (2004).
         """
-        check_is_fitted(self)
-        return self._coordinates(self._rows(X), out)
-
-    def _coordinates(self, rows: Rows, out=None) -> np.ndarray:
-        chart, row = self._chart(), np.dtype((float, (self._n_features_out,)))
-
-        def coordinates(points: np.ndarray) -> np.ndarray:
-            return chart.transform(points, self._valley)
-
-        return self._stream(rows, self._projection(), row, out, coordinates, chart=chart)
+        return self._coordinates().transform(self._rows(X), out)
 
     def inverse_transform(self, Y) -> np.ndarray:
         """Points on the manifold with given coordinates.
@@ -532,13 +487,13 @@ class LyapunovManifold(
         ValueError
             If Y does not have `n_components` columns.
         """
-        chart = self._chart()
+        coordinates = self._coordinates()
         Y = check_array(Y, dtype=np.float64)
         if Y.shape[1] != self._n_features_out:
             raise ValueError(
                 f"expected {self._n_features_out} columns, as transform gives, got {Y.shape[1]}."
             )
-        return self._projection()(chart.inverse_transform(Y))
+        return coordinates.inverse_transform(Y)
 
     def project(self, X, *, out=None) -> np.ndarray:
         """Nearest points of the learned manifold: X without the noise.
@@ -561,39 +516,26 @@ class LyapunovManifold(
         """
         check_is_fitted(self)
         projection = self._projection()
-        return self._stream(self._rows(X), projection, projection.types[0], out)
-
-    def _validated(self, X) -> np.ndarray:
-        return validate_rows(self, X, reset=False)
+        return self._answer(projection, X, projection.types[0], out)
 
     def _projection(self) -> RidgeProjection:
         return RidgeProjection(self._reader(), self.dimension_, self.noise_level_)
 
-    def _valley(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return density_valley(self.model_, a, b)
-
-    def _chart(self) -> Chart:
+    def _coordinates(self) -> Coordinates:
         check_is_fitted(self)
-        return self._lazy_chart.get(self._compute_chart)
-
-    def _compute_chart(self, X: np.ndarray) -> Chart:
-        """The chart, from landmarks on the ridge and tangent spaces as the data have them."""
-        d, D, rows = self.dimension_, self.n_features_in_, self._landmarks(X)
-        frame = self._reader()(X[rows], min(d + 1, D), self._window)
-        return align_tangent_spaces(
-            self._projection()(X[rows]),
-            frame.vectors[:, :, :d],
+        return Coordinates(
+            self._lazy_chart,
+            self._reader(),
+            self._window,
+            self._projection(),
+            self._landmarks(),
             self._n_features_out,
-            default_n_neighbors(d) if self.n_neighbors is None else self.n_neighbors,
-            self._valley,
-            1e-3 + spectral_gaps(frame.exponents)[:, d - 1],
+            self.n_neighbors,
         )
 
-    def _landmarks(self, X: np.ndarray) -> np.ndarray:
-        """Rows of X (n, D) that become landmarks, in order: all if X is no more than that."""
-        at_most = max(100, _MAX_FRAME_SIZE // (self.n_features_in_ * self.dimension_))
-        m = min(len(X), self.n_landmarks, at_most)
-        return np.sort(np.random.RandomState(self._path_seed).permutation(len(X))[:m])
+    def _landmarks(self) -> Landmarks:
+        frame_size = self.n_features_in_ * self.dimension_
+        return Landmarks(self.n_landmarks, frame_size, self._path_seed)
 
     def scale_spectrum(self, X, n_scales: int = 3) -> ScaleSpectrum:
         """Lyapunov exponents and dimension as functions of scale.
@@ -617,16 +559,9 @@ class LyapunovManifold(
         """
         check_is_fitted(self)
         check_scalar(n_scales, "n_scales", Integral, min_val=1)
-        X = self._validated(X)
-        s_max = self.model_.noise_range_[1]
-        edges = np.geomspace(min(self.window_[0], self.model_.window_[0]), s_max, n_scales + 1)
-        windows = np.stack([edges[:-1], edges[1:]], axis=1)
-        frames, k = self._reader(), self._n_columns
-        exponents = np.stack(
-            [frames.exponents(X, k, (float(a), float(b))) for a, b in windows], axis=1
-        )
-        dimension = np.clip(1 + exponents, 0, 1).sum(axis=2)
-        return ScaleSpectrum(windows * np.exp(self.model_.scaling_.log_unit), exponents, dimension)
+        X = validate_rows(self, X, reset=False)
+        s_min = min(self.window_[0], self.model_.window_[0])
+        return scale_spectrum(self._reader(), X, self._n_columns, s_min, n_scales)
 
     def sample(self, n_samples: int = 1, random_state=None) -> np.ndarray:
         """Generate rows from the model, see `GenerativeModel.sample`."""
@@ -636,7 +571,7 @@ class LyapunovManifold(
     def score_samples(self, X, *, out=None) -> np.ndarray:
         """Log density at points, see `GenerativeModel.score_samples`; `out` as in `project`."""
         check_is_fitted(self)
-        return self._stream(self._rows(X), DensityQuestion(self.model_), np.dtype(float), out)
+        return self._answer(DensityQuestion(self.model_), X, np.dtype(float), out)
 
     def score(self, X, y=None) -> float:
         """Mean log density of points."""

@@ -210,6 +210,29 @@ def stream(
     return tuple(target.array for target in targets)
 
 
+def stream_one(
+    question: Question,
+    rows: Rows,
+    row: np.dtype,
+    out=None,
+    finish: Callable[[np.ndarray], np.ndarray] = lambda part: part,
+    *,
+    n_jobs: int | None = None,
+    **job,
+):
+    """The one result of `stream`, of type `row`; `finish` makes it of an answer and of `job`."""
+    [found] = stream(
+        question,
+        rows,
+        [row],
+        None if out is None else [out],
+        finish=lambda part: (finish(part),),
+        n_jobs=n_jobs,
+        job=job,
+    )
+    return found
+
+
 def _answers(question: Question, chunks: Iterator, n_jobs: int | None) -> Iterator[tuple]:
     """Places and answers as workers finish them, at most `_AHEAD` chunks for each under way."""
     try:

@@ -15,12 +15,14 @@ DOCS = ROOT / "docs"
 # How the rest is done, and not for users; a new module goes there or on the page docs/api.rst.
 INNER = {
     "checkpoint",
+    "coordinates",
     "frames",
     "gaussian",
     "guards",
     "matching",
     "measurement",
     "neighbors",
+    "scales",
     "tangent_graph",
 }
 MODULES = sorted(

@@ -17,12 +17,14 @@ from alignlearn.datasets import make_sphere
 # Modules without underscore that users need not know; all others are public.
 INTERNAL = {
     "checkpoint",
+    "coordinates",
     "frames",
     "gaussian",
     "guards",
     "matching",
     "measurement",
     "neighbors",
+    "scales",
     "tangent_graph",
     "networks",
     "training",

@@ -16,8 +16,7 @@ import numpy as np
 from common import RESULTS, digest
 from sklearn.base import clone
 
-import alignlearn.manifold
-from alignlearn import LyapunovManifold
+from alignlearn import LyapunovManifold, coordinates
 from alignlearn.datasets import make_torus
 from alignlearn.frames import FrameReader
 from alignlearn.models import Diffusion
@@ -117,7 +116,7 @@ class Remembered:
 
 
 _FRAMES = Remembered(FrameReader.__call__)
-_VALLEYS = Remembered(alignlearn.manifold.density_valley)
+_VALLEYS = Remembered(coordinates.density_valley)
 
 
 @contextmanager
@@ -128,10 +127,10 @@ def remembered_geometry() -> Iterator[Callable[[], float]]:
     CPU seconds which a timing of the block has missed.
     """
     before = _FRAMES.saved_s + _VALLEYS.saved_s
-    call, valley = FrameReader.__call__, alignlearn.manifold.density_valley
+    call, valley = FrameReader.__call__, coordinates.density_valley
     FrameReader.__call__ = lambda reader, *args: _FRAMES(reader, *args)
-    alignlearn.manifold.density_valley = _VALLEYS
+    coordinates.density_valley = _VALLEYS
     try:
         yield lambda: _FRAMES.saved_s + _VALLEYS.saved_s - before
     finally:
-        FrameReader.__call__, alignlearn.manifold.density_valley = call, valley
+        FrameReader.__call__, coordinates.density_valley = call, valley
