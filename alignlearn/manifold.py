@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from alignlearn._arrays import check_seed, validate_rows
 from alignlearn._callbacks import CallbackSupportMixin, with_callbacks
+from alignlearn._params import check_integers, check_window
 from alignlearn._rows import training_rows
 from alignlearn.coordinates import Coordinates, Landmarks
 from alignlearn.dimension import pointwise_dimension
@@ -27,7 +28,7 @@ from alignlearn.embedding import LazyChart
 from alignlearn.frames import DensityQuestion, FrameQuestion, FrameReader
 from alignlearn.measurement import inside_span, measure, unclear
 from alignlearn.models import Diffusion
-from alignlearn.models.base import GenerativeModel, check_window
+from alignlearn.models.base import GenerativeModel
 from alignlearn.projection import RidgeProjection
 from alignlearn.scales import ScaleSpectrum, scale_spectrum
 from alignlearn.solvers import Solver
@@ -235,19 +236,10 @@ class LyapunovManifold(
         return hasattr(self, "dimension_")
 
     def _check_params(self) -> None:
-        for name in ("n_components", "n_paths", "n_neighbors"):
-            if getattr(self, name) is not None:
-                check_scalar(getattr(self, name), name, Integral, min_val=1)
-        for name, low in [
-            ("n_oversamples", 0),
-            ("n_iter", 0),
-            ("n_steps", 1),
-            ("n_reference", 1),
-            ("n_landmarks", 1),
-        ]:
-            check_scalar(getattr(self, name), name, Integral, min_val=low)
-        if self.n_jobs is not None:
-            check_scalar(self.n_jobs, "n_jobs", Integral)
+        check_integers(self, "n_components", "n_paths", "n_neighbors", optional=True)
+        check_integers(self, "n_steps", "n_reference", "n_landmarks")
+        check_integers(self, "n_oversamples", "n_iter", min_val=0)
+        check_integers(self, "n_jobs", min_val=None, optional=True)
         if self.model is not None and not isinstance(self.model, GenerativeModel):
             raise TypeError(f"model must be one of alignlearn.models or None, got {self.model!r}.")
         if self.solver is not None and not isinstance(self.solver, Solver):
@@ -256,9 +248,6 @@ class LyapunovManifold(
             )
         if self.window is not None:
             check_window(self.window)
-            s_min, s_max = self.window
-            if not 0 < s_min < s_max:
-                raise ValueError(f"window must be 0 < s_min < s_max, got {self.window!r}.")
 
     def _measure(self, X: np.ndarray) -> None:
         """Window, spectrum and dimension at the reference rows of X."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
 
 from alignlearn._arrays import check_seed, validate_rows
+from alignlearn._params import check_integers
 from alignlearn.boundary import KernelBoundary
 from alignlearn.manifold import LyapunovManifold
 from alignlearn.margins import MarginReport, measure_margins
@@ -181,10 +182,8 @@ class ManifoldSupport(OutlierMixin, BaseEstimator):
         return hasattr(self, "offset_")
 
     def _check_params(self) -> None:
-        for name in ("n_exact", "n_nystroem", "n_report"):
-            check_scalar(getattr(self, name), name, Integral, min_val=1)
-        if self.n_jobs is not None:
-            check_scalar(self.n_jobs, "n_jobs", Integral)
+        check_integers(self, "n_exact", "n_nystroem", "n_report")
+        check_integers(self, "n_jobs", min_val=None, optional=True)
         check_scalar(self.nu, "nu", Real, min_val=0, max_val=1, include_boundaries="neither")
         share = self.calibration_fraction
         options = {"min_val": 0, "max_val": 1, "include_boundaries": "left"}

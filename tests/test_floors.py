@@ -43,6 +43,7 @@ FLOORS = [
         "_arrays",
         "_callbacks",
         "_files",
+        "_params",
         "_plain",
         "_rows",
         "_tables",

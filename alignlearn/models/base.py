@@ -6,7 +6,6 @@ import copy
 from abc import ABCMeta, abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
-from numbers import Real
 
 import numpy as np
 import torch
@@ -47,43 +46,6 @@ _GRAPHS = 6
 
 # Graphs of a convolutional network at once: enough rows to fill its products.
 _GRAPH_CACHE = 256 * 2**20
-
-
-def check_window(window) -> None:
-    """Refuse what is no pair of numbers.
-
-    Raises
-    ------
-    TypeError
-        If it is not.
-    """
-    pair = isinstance(window, tuple | list | np.ndarray) and len(window) == 2
-    if not pair or not all(isinstance(s, Real) for s in window):
-        raise TypeError(f"window must be a pair of noise levels (s_min, s_max), got {window!r}.")
-
-
-def check_noise_range(s_min, s_max, window=None) -> None:
-    """Refuse what is no range of noise levels, or a window outside it.
-
-    Raises
-    ------
-    TypeError
-        If a noise level is not a number, or the window no pair of them.
-    ValueError
-        If not ``0 < s_min < s_max`` or not ``s_min <= window[0] < window[1] <= s_max``.
-    """
-    for name, s in (("s_min", s_min), ("s_max", s_max)):
-        if not isinstance(s, Real):
-            raise TypeError(f"{name} must be a number, got {s!r}.")
-    if window is not None:
-        check_window(window)
-    if not 0 < s_min < s_max < np.inf:
-        raise ValueError(f"expected 0 < s_min < s_max, got s_min={s_min!r}, s_max={s_max!r}.")
-    if window is not None and not s_min <= window[0] < window[1] <= s_max:
-        raise ValueError(
-            f"window must lie within the noise range [{s_min}, {s_max}] in ascending order, got "
-            f"{window!r}."
-        )
 
 
 class GenerativeModel(CallbackSupportMixin, DensityMixin, BaseEstimator, metaclass=ABCMeta):

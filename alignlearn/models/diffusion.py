@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 import torch
@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from alignlearn._arrays import make_generator
 from alignlearn._callbacks import with_callbacks
+from alignlearn._params import check_integers, check_noise_range
 from alignlearn._rows import Subset
 from alignlearn.flow import Denoiser
-from alignlearn.models.base import check_noise_range
 from alignlearn.models.trained import SMALL_WIDTH, TrainedModel, default_width
 from alignlearn.training import DenoisingLoss, HeldOutLoss, evaluation_interval, train
 
@@ -292,8 +292,7 @@ class Diffusion(TrainedModel):
 
     def _check_params(self) -> None:
         self._check_training_params()
-        if self.n_estimators is not None:
-            check_scalar(self.n_estimators, "n_estimators", Integral, min_val=1)
+        check_integers(self, "n_estimators", optional=True)
         for name in ("s_min", "s_max"):
             value = getattr(self, name)
             if value is not None or name != "s_max":

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from alignlearn._arrays import in_chunks, make_generator
 from alignlearn._callbacks import with_callbacks
+from alignlearn._params import check_noise_range, check_window
 from alignlearn._rows import Subset
 from alignlearn.couplings import Coupling, EntropicCoupling, IndependentCoupling
 from alignlearn.derivatives import ALL_COLUMNS, divergence
 from alignlearn.flow import Denoiser, Flow
 from alignlearn.guards import guarded
 from alignlearn.matching import HeldOutMatchingLoss, MatchingLoss, SourceSampler
-from alignlearn.models.base import check_noise_range, check_window
 from alignlearn.models.trained import TrainedModel
 from alignlearn.models.velocity import SpanVelocity, VelocityNetwork
 from alignlearn.paths import LinearPath, Path, SchroedingerBridgePath

@@ -6,8 +6,9 @@ import torch
 
 from alignlearn._arrays import resolve_device
 from alignlearn._callbacks import with_callbacks
+from alignlearn._params import check_noise_range
 from alignlearn.flow import Denoiser
-from alignlearn.models.base import GenerativeModel, check_noise_range
+from alignlearn.models.base import GenerativeModel
 
 
 class GaussianModel(GenerativeModel):

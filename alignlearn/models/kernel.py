@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 import torch
-from sklearn.utils import check_scalar
 
 from alignlearn._arrays import resolve_device
 from alignlearn._callbacks import with_callbacks
+from alignlearn._params import check_integers, check_noise_range
 from alignlearn.flow import Denoiser
-from alignlearn.models.base import GenerativeModel, check_noise_range
+from alignlearn.models.base import GenerativeModel
 
 
 class KernelDiffusion(GenerativeModel):
@@ -71,7 +71,7 @@ class KernelDiffusion(GenerativeModel):
         self : KernelDiffusion
         """
         context = self._init_callback_context().call_on_fit_task_begin(estimator=self)
-        check_scalar(self.n_neighbors, "n_neighbors", Integral, min_val=1)
+        check_integers(self, "n_neighbors")
         if not isinstance(self.s_max, Real):
             raise TypeError(f"s_max must be a number, got {self.s_max!r}.")
         check_noise_range(0.5 * self.s_max if self.s_min is None else self.s_min, self.s_max)

@@ -19,11 +19,12 @@ from torch import Tensor
 
 from alignlearn._arrays import in_chunks, make_generator, resolve_device, row_chunks
 from alignlearn._callbacks import with_callbacks
+from alignlearn._params import check_noise_range, check_window
 from alignlearn.clocks import Clock, LinearClock
 from alignlearn.derivatives import graph_bytes, probe_derivative
 from alignlearn.flow import Denoiser, Flow
 from alignlearn.guards import guarded, is_out_of_memory, networks_of
-from alignlearn.models.base import GenerativeModel, check_noise_range
+from alignlearn.models.base import GenerativeModel
 from alignlearn.predictions import Prediction
 from alignlearn.schedules import Schedule, VarianceExploding
 from alignlearn.solvers import ExponentialMidpoint, Solver, StochasticSolver
@@ -435,7 +436,7 @@ class PretrainedModel(GenerativeModel):
             if value is not None and not (_is_number(value) and 0 < value < math.inf):
                 raise ValueError(f"{name} must be a positive number or None, got {value!r}.")
         if self.window is not None:
-            check_noise_range(1e-300, 1e300, self.window)
+            check_window(self.window)
 
     def _check_shape(self) -> None:
         shape = self.shape

@@ -13,6 +13,7 @@ from sklearn.utils import check_random_state, check_scalar
 from torch import Tensor, nn
 
 from alignlearn._arrays import make_generator, resolve_device
+from alignlearn._params import check_integers
 from alignlearn._rows import DiskRows
 from alignlearn._team import Team
 from alignlearn.checkpoint import Checkpoint, digest, fingerprint
@@ -131,10 +132,8 @@ class TrainedModel(GenerativeModel):
         return {"derivative_": probe_derivative(lambda y: denoise(y, s), x[:2])} | learned
 
     def _check_training_params(self) -> None:
-        for name in ("n_blocks", "max_iter", "batch_size", "n_iter_no_change"):
-            check_scalar(getattr(self, name), name, Integral, min_val=1)
-        if self.width is not None:
-            check_scalar(self.width, "width", Integral, min_val=1)
+        check_integers(self, "n_blocks", "max_iter", "batch_size", "n_iter_no_change")
+        check_integers(self, "width", optional=True)
         check_scalar(
             self.learning_rate, "learning_rate", Real, min_val=0, include_boundaries="neither"
         )
