@@ -6,6 +6,7 @@ import copy
 from abc import ABCMeta, abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -30,16 +31,15 @@ from alignlearn.derivatives import (
     ALL_COLUMNS,
     AUTOMATIC,
     Derivative,
-    divergence,
     graph_bytes,
     preferred_derivative,
 )
-from alignlearn.flow import Denoiser, Flow, Trajectory, denoiser_field
+from alignlearn.flow import Denoiser, Flow, denoiser_field
 from alignlearn.gaussian import Gaussian
 from alignlearn.guards import guarded
+from alignlearn.models.density import denoiser_log_volume, log_densities
 from alignlearn.schedules import Schedule, VarianceExploding
 from alignlearn.solvers import ExponentialMidpoint, ReverseDiffusion, Solver
-from alignlearn.tangent import log_volume, random_frame
 
 # Peak memory of a step in graphs of the network: pushing eight columns through a U-Net takes five.
 _GRAPHS = 6
@@ -257,37 +257,17 @@ class GenerativeModel(CallbackSupportMixin, DensityMixin, BaseEstimator, metacla
         flow = replace(flow, field=denoiser_field(denoise, flow.solver.schedule))
         D, s_max = self.n_features_in_, self.noise_range_[1]
 
-        def log_density(chunk: slice) -> np.ndarray:
-            trajectory = flow.trajectory(x[chunk])
-            if D <= ALL_COLUMNS:
-                volume = log_volume(flow, trajectory)
-            else:
-                volume = self._estimated_log_volume(denoise, trajectory)
-            log_p = self.gaussian_.log_density(trajectory.states[0], s_max)
-            return (log_p - volume).cpu().numpy()
+        def source(z: Tensor) -> np.ndarray:
+            return self.gaussian_.log_density(z, s_max).cpu().numpy()
 
+        volume = partial(denoiser_log_volume, denoise, self.derivative.push, self.noise_range_)
         chunks = self._row_chunks(len(x), min(D, ALL_COLUMNS))
-        with guarded(denoise), torch.no_grad():
-            values = in_chunks(log_density, chunks)
-        return np.concatenate(values) - D * self.scaling_.log_unit
+        return log_densities(flow, x, chunks, source, volume) - D * self.scaling_.log_unit
 
     def _precise_denoiser(self) -> Denoiser:
         """The denoiser in float64: in float32 a density depends on the batch in its sixth digit."""
         denoise = self.denoiser()
         return copy.deepcopy(denoise).double() if isinstance(denoise, nn.Module) else denoise
-
-    def _estimated_log_volume(self, denoise: Denoiser, trajectory: Trajectory) -> Tensor:
-        """Trapezoidal ``-int (D - tr dDen/dy) d log s`` along the trajectory, (n,)."""
-        s_min, s_max = self.noise_range_
-        x, n_steps = trajectory.states[-1], len(trajectory.states) - 1
-        probes = random_frame(x, ALL_COLUMNS // 2, torch.Generator().manual_seed(0))
-        log_s = torch.linspace(np.log(s_max), np.log(s_min), n_steps + 1, dtype=torch.float64)
-        push = self.derivative.push
-        rates = [
-            x.shape[1] - divergence(lambda y, s=s: denoise(y, s), state, probes, push)
-            for state, s in zip(trajectory.states, log_s.exp(), strict=True)
-        ]
-        return torch.trapezoid(torch.stack(rates), log_s.to(x.device), dim=0)
 
     def score(self, X, y=None) -> float:
         """Mean of `score_samples`."""

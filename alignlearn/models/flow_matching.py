@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import replace
+from functools import partial
 from numbers import Real
 
 import numpy as np
@@ -13,15 +14,15 @@ from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from alignlearn._arrays import in_chunks, make_generator
+from alignlearn._arrays import make_generator
 from alignlearn._callbacks import with_callbacks
 from alignlearn._params import check_noise_range, check_window
 from alignlearn._rows import Subset
 from alignlearn.couplings import Coupling, EntropicCoupling, IndependentCoupling
-from alignlearn.derivatives import ALL_COLUMNS, divergence
+from alignlearn.derivatives import ALL_COLUMNS
 from alignlearn.flow import Denoiser, Flow
-from alignlearn.guards import guarded
 from alignlearn.matching import HeldOutMatchingLoss, MatchingLoss, SourceSampler
+from alignlearn.models.density import log_densities, velocity_log_volume
 from alignlearn.models.trained import TrainedModel
 from alignlearn.models.velocity import SpanVelocity, VelocityNetwork
 from alignlearn.paths import LinearPath, Path, SchroedingerBridgePath
@@ -35,7 +36,6 @@ from alignlearn.solvers import (
     StochasticSolver,
 )
 from alignlearn.sources import Source, StandardGaussian
-from alignlearn.tangent import log_volume, random_frame
 from alignlearn.training import evaluation_interval, train
 
 
@@ -390,18 +390,10 @@ class FlowMatching(TrainedModel):
         )
         alpha = float(self.path_.alpha(flow.times[-1]))
 
-        def log_density(chunk: slice) -> np.ndarray:
-            trajectory = flow.trajectory(alpha * x[chunk])
-            if D <= ALL_COLUMNS:
-                volume = log_volume(flow, trajectory)
-            else:
-                volume = _estimated_log_volume(flow, trajectory.states)
-            return self._source_log_density(trajectory.states[0]) - volume.cpu().numpy()
-
         chunks = self._row_chunks(len(x), min(D, ALL_COLUMNS))
-        with guarded(flow.field), torch.no_grad():
-            values = in_chunks(log_density, chunks)
-        return np.concatenate(values) + D * (math.log(alpha) - self.scaling_.log_unit)
+        volume = partial(velocity_log_volume, flow)
+        values = log_densities(flow, alpha * x, chunks, self._source_log_density, volume)
+        return values + D * (math.log(alpha) - self.scaling_.log_unit)
 
     def _source_log_density(self, z: Tensor) -> np.ndarray:
         """Log density (n,) of the source at rows z (n, D), both in the model's coordinates."""
@@ -452,13 +444,3 @@ class FlowMatching(TrainedModel):
                 "source must be a Source of alignlearn.sources, a callable (n_samples, rng) -> "
                 f"(n_samples, n_features) or None, got {source!r}."
             )
-
-
-def _estimated_log_volume(flow: Flow, states: Tensor) -> Tensor:
-    """Trapezoidal ``int div v dt`` along a trajectory (n_steps + 1, n, D), (n,)."""
-    probes = random_frame(states[-1], ALL_COLUMNS // 2, torch.Generator().manual_seed(0))
-    rates = [
-        divergence(lambda x, t=t: flow.field(x, t), x, probes, flow.derivative.push)
-        for x, t in zip(states, flow.times, strict=True)
-    ]
-    return torch.trapezoid(torch.stack(rates), flow.times.to(states.device), dim=0)
