@@ -39,7 +39,7 @@ from alignlearn.gaussian import Gaussian
 from alignlearn.guards import guarded
 from alignlearn.models.density import denoiser_log_volume, log_densities
 from alignlearn.schedules import Schedule, VarianceExploding
-from alignlearn.solvers import ExponentialMidpoint, ReverseDiffusion, Solver
+from alignlearn.solvers import ExponentialMidpoint, ReverseDiffusion, Solver, StochasticSolver
 
 # Peak memory of a step in graphs of the network: pushing eight columns through a U-Net takes five.
 _GRAPHS = 6
@@ -91,9 +91,22 @@ class GenerativeModel(CallbackSupportMixin, DensityMixin, BaseEstimator, metacla
         return preferred_derivative(self.denoiser()) if found is None else found
 
     def default_solver(self) -> Solver:
-        """Process whose Lyapunov vectors are taken by default: reverse diffusion."""
+        """Process whose Lyapunov vectors are taken by default.
+
+        Reverse diffusion; the ODE, if there is no score, see `has_score`.
+        """
         check_is_fitted(self)
-        return ReverseDiffusion(VarianceExploding(*self.noise_range_))
+        schedule = VarianceExploding(*self.noise_range_)
+        return ReverseDiffusion(schedule) if self.has_score else ExponentialMidpoint(schedule)
+
+    def _check_solver(self, solver: Solver) -> None:
+        """Refuse what needs a score that is not there."""
+        if isinstance(solver, StochasticSolver) and not self.has_score:
+            raise ValueError(
+                f"{type(solver).__name__} needs the score, which this model does not have: its "
+                "pairs are coupled, or its source is not standard Gaussian. Take an ODE solver, "
+                "such as ExponentialMidpoint()."
+            )
 
     def _schedule_of(self, solver: Solver) -> Schedule:
         """Of the coordinates in which `flow` steps with this solver."""
@@ -182,11 +195,17 @@ class GenerativeModel(CallbackSupportMixin, DensityMixin, BaseEstimator, metacla
         Returns
         -------
         Flow
+
+        Raises
+        ------
+        ValueError
+            If `solver` is stochastic and the model has no score.
         """
         check_is_fitted(self)
         s_min, s_max = self.noise_range_ if window is None else window
         if solver is None:
             solver = ExponentialMidpoint(VarianceExploding(*self.noise_range_))
+        self._check_solver(solver)
         schedule = self._schedule_of(solver)
         flow = Flow.from_denoiser(
             self.denoiser(), schedule, solver, n_steps=n_steps, s_max=s_max, s_min=s_min

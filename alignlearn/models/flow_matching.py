@@ -33,7 +33,6 @@ from alignlearn.solvers import (
     Heun,
     RungeKutta4,
     Solver,
-    StochasticSolver,
 )
 from alignlearn.sources import Source, StandardGaussian
 from alignlearn.training import evaluation_interval, train
@@ -328,12 +327,7 @@ class FlowMatching(TrainedModel):
         """
         check_is_fitted(self)
         solver = RungeKutta4() if solver is None else solver
-        if isinstance(solver, StochasticSolver) and not self.has_score:
-            raise ValueError(
-                f"{type(solver).__name__} needs the score, which flow matching gives for "
-                "independent pairs and a standard Gaussian source only: take an ODE solver, such "
-                "as RungeKutta4()."
-            )
+        self._check_solver(solver)
         if not solver.takes_velocity:
             return super().flow(solver=solver, n_steps=n_steps, window=window)
         times = self._times(n_steps, window)

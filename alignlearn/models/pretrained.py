@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import chain
 from numbers import Integral, Real
 from typing import Any
@@ -22,12 +20,12 @@ from alignlearn._callbacks import with_callbacks
 from alignlearn._params import check_noise_range, check_window
 from alignlearn.clocks import Clock, LinearClock
 from alignlearn.derivatives import graph_bytes, probe_derivative
-from alignlearn.flow import Denoiser, Flow
+from alignlearn.flow import Denoiser
 from alignlearn.guards import guarded, is_out_of_memory, networks_of
 from alignlearn.models.base import GenerativeModel
+from alignlearn.models.denoiser import NetworkDenoiser
 from alignlearn.predictions import Prediction
-from alignlearn.schedules import Schedule, VarianceExploding
-from alignlearn.solvers import ExponentialMidpoint, Solver, StochasticSolver
+from alignlearn.schedules import Schedule
 from alignlearn.training import HeldOutLoss
 
 # Rows at which `fit` asks the network, and the loss from which it warns: 1 is no structure at all.
@@ -35,61 +33,6 @@ _LOSS_ROWS, _NO_STRUCTURE = 64, 1.1
 
 # A forward pass of a row keeps about this share of what reverse mode would.
 _LIVE_SHARE = 8
-
-
-@dataclass(frozen=True)
-class NetworkDenoiser:
-    """``Den(y, s)`` in a model's scaled coordinates, from a network in coordinates of its own.
-
-    ``x = alpha (stretch y + offset)`` is what the network sees; outside its noise levels it is
-    asked at the nearest one.
-
-    Parameters
-    ----------
-    network : callable (x (n, *shape), tau (n,)) -> (n, *shape)
-    prediction, schedule, clock : Prediction, Schedule, Clock
-        What it says, and how it counts.
-    shape : tuple of int
-        Of one row as the network takes it.
-    dtype : torch.dtype
-        Of its numbers.
-    stretch : float
-        Its units of length per scaled one.
-    offset : Tensor of shape (D,)
-        Where it has the mean of the data.
-    """
-
-    network: Callable[[Tensor, Tensor], Tensor]
-    prediction: Prediction
-    schedule: Schedule
-    clock: Clock
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-    stretch: float
-    offset: Tensor
-
-    def __call__(self, y: Tensor, s: Tensor) -> Tensor:
-        """Rows y (n, D) at noise s, 0-dimensional or (n, 1)."""
-        low, high = self.schedule.ratio(torch.tensor([0.0, 1.0], dtype=torch.float64)).tolist()
-        t = self.schedule.time((self.stretch * s.double()).clamp(low, high))
-        offset = self.offset.to(y)
-        x = self.schedule.alpha(t).to(y) * (self.stretch * y + offset)
-        output = self._ask(x, self.clock(self.schedule, t)).to(y)
-        return (self.prediction.denoised(output, x, self.schedule, t) - offset) / self.stretch
-
-    def _ask(self, x: Tensor, tau: Tensor) -> Tensor:
-        """What the network says, (n, D)."""
-        n = len(x)
-        rows = x.to(self.dtype).reshape(n, *self.shape)
-        output = self.network(rows, tau.to(rows).reshape(-1).expand(n))
-        if not isinstance(output, Tensor) or output.shape != rows.shape:
-            kind = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            raise ValueError(
-                f"network must return a tensor of the shape of its input, {tuple(rows.shape)}, "
-                f"got {kind}. If a row is an image, pass shape=(channels, height, width); if the "
-                "output is wrapped or has more channels, wrap the network in a function."
-            )
-        return output.reshape(n, -1)
 
 
 class PretrainedModel(GenerativeModel):
@@ -249,28 +192,6 @@ class PretrainedModel(GenerativeModel):
     def has_score(self) -> bool:
         """Whether ``(Den(y, s) - y) / s^2`` is the score: not if the pairs were coupled."""
         return not self.coupled
-
-    def default_solver(self) -> Solver:
-        """Process whose Lyapunov vectors are taken by default: reverse diffusion, or the ODE."""
-        if self.has_score:
-            return super().default_solver()
-        check_is_fitted(self)
-        return ExponentialMidpoint(VarianceExploding(*self.noise_range_))
-
-    def flow(
-        self,
-        *,
-        solver: Solver | None = None,
-        n_steps: int = 24,
-        window: tuple[float, float] | None = None,
-    ) -> Flow:
-        """See `GenerativeModel.flow`; a ValueError if `solver` needs a score that is not there."""
-        if isinstance(solver, StochasticSolver) and not self.has_score:
-            raise ValueError(
-                f"{type(solver).__name__} needs the score, which a model of coupled pairs does not "
-                "have: take an ODE solver, such as ExponentialMidpoint()."
-            )
-        return super().flow(solver=solver, n_steps=n_steps, window=window)
 
     def denoiser(self) -> Denoiser:
         """What the network says, as the denoiser of the scaled data."""
