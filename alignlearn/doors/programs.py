@@ -6,7 +6,6 @@ import io
 import os
 
 import torch
-from torch import Tensor
 
 from alignlearn._arrays import resolve_device
 from alignlearn.doors.wrapped import Wrapped
@@ -15,10 +14,6 @@ from alignlearn.models.pretrained import PretrainedModel
 
 class ScriptedNetwork(Wrapped):
     """A TorchScript module that can be pickled and copied, for workers in other processes."""
-
-    def __call__(self, x: Tensor, tau: Tensor) -> Tensor:
-        """Rows x (n, ...), times tau (n,)."""
-        return self.network(x, tau)
 
     def __reduce__(self):
         buffer = io.BytesIO()
@@ -41,10 +36,6 @@ class ExportedNetwork(Wrapped):
     def __init__(self, program) -> None:
         super().__init__(program.module())
         self.program = program
-
-    def __call__(self, x: Tensor, tau: Tensor) -> Tensor:
-        """Rows x (n, ...), times tau (n,)."""
-        return self.network(x, tau)
 
     def __reduce__(self):
         buffer = io.BytesIO()

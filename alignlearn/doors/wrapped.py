@@ -19,6 +19,10 @@ class Wrapped:
     def __init__(self, network) -> None:
         self.network = network
 
+    def __call__(self, x: Tensor, tau: Tensor) -> Tensor:
+        """Rows x (n, ...), times tau (n,)."""
+        return self.network(x, tau)
+
 
 def common_time(tau: Tensor) -> Tensor:
     """Time () if all rows share one, as `NetworkDenoiser` expands it, else (n,)."""
