@@ -495,10 +495,24 @@ def run_jobs(
     return n_failed
 
 
-def parse_args(description: str, cases: Iterable[str], n_seeds: int, argv=None):
-    """Command line shared by the scripts; `manifold` holds the estimator that is measured."""
+def own_options() -> argparse.ArgumentParser:
+    """Takes the options that a script has beside the shared ones, for `parse_args`."""
+    return argparse.ArgumentParser(add_help=False)
+
+
+def parse_args(
+    description: str,
+    cases: Iterable[str],
+    n_seeds: int,
+    argv=None,
+    own: argparse.ArgumentParser | None = None,
+):
+    """Command line of a script: the shared options, and its own.
+
+    `manifold` holds the estimator that is measured.
+    """
     cases = list(cases)
-    parser = argparse.ArgumentParser(description=description)
+    parser = argparse.ArgumentParser(description=description, parents=[own] if own else [])
     parser.add_argument(
         "--workers", type=int, default=2, help="processes, with 2 // workers threads each"
     )

@@ -10,7 +10,6 @@ in hindsight. Run
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from common import Case, Job, Store, parse_args, run_jobs
-from kept_models import FOLDER, KeptDiffusion, keeping
+from kept_models import FOLDER, KeptDiffusion, keeping, models_option
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.ensemble import IsolationForest
@@ -198,19 +197,17 @@ def table(records: list[dict]) -> str:
 
 
 def main(argv=None) -> int:
-    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    own.add_argument("--models", type=Path, default=FOLDER, help="folder of the trained models")
+    own = models_option()
     own.add_argument("--table", action="store_true", help="print the table and run nothing")
-    chosen, rest = own.parse_known_args(argv)
-    args = parse_args(__doc__.splitlines()[0], CASES, 3, rest)
+    args = parse_args(__doc__.splitlines()[0], CASES, 3, argv, own)
     store = Store("detector", args.results)
-    if chosen.table:
+    if args.table:
         print(table(store.latest()))
         return 0
     jobs = [
         Job(CASES[name], seed, args.manifold) for seed in range(args.seeds) for name in args.cases
     ]
-    return run_jobs(partial(measure, models=chosen.models), jobs, store, workers=args.workers)
+    return run_jobs(partial(measure, models=args.models), jobs, store, workers=args.workers)
 
 
 if __name__ == "__main__":

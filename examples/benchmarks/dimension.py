@@ -5,7 +5,6 @@ python examples/benchmarks/dimension.py --workers 2 [--cases 'bm/*/1000' mixture
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from functools import partial
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from common import N_QUERY, Job, Store, fit_timed, run_jobs, scales_of
 from dimension_cases import CASES, ESTIMATES, parse_args, truth
-from kept_models import FOLDER, KeptDiffusion, keeping, missing_seconds
+from kept_models import FOLDER, KeptDiffusion, keeping, missing_seconds, models_option
 
 MANY_FEATURES = 128  # beyond, everything is measured at fewer points
 N_QUERY_MANY = 100
@@ -71,15 +70,12 @@ def measure(job: Job, models: Path = FOLDER) -> dict:
 
 
 def main(argv=None) -> int:
-    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    own.add_argument("--models", type=Path, default=FOLDER, help="folder of the trained models")
-    chosen, rest = own.parse_known_args(argv)
-    args = parse_args(__doc__.splitlines()[0], 3, rest)
+    args = parse_args(__doc__.splitlines()[0], 3, argv, models_option())
     jobs = [
         Job(CASES[name], seed, args.manifold) for seed in range(args.seeds) for name in args.cases
     ]
     store = Store("dimension", args.results)
-    return run_jobs(partial(measure, models=chosen.models), jobs, store, workers=args.workers)
+    return run_jobs(partial(measure, models=args.models), jobs, store, workers=args.workers)
 
 
 if __name__ == "__main__":

@@ -164,7 +164,7 @@ def _cases() -> list[Case]:
 CASES = {case.name: case for case in _cases()}
 
 
-def parse_args(description: str, n_seeds: int, argv=None):
+def parse_args(description: str, n_seeds: int, argv=None, own=None):
     """`common.parse_args` with cases named by patterns, such as ``--cases 'bm/*/1000' mixture``."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--cases", nargs="+", default=["*"])
@@ -172,7 +172,7 @@ def parse_args(description: str, n_seeds: int, argv=None):
     names = [name for name in CASES if any(fnmatch(name, pattern) for pattern in chosen.cases)]
     if not names:
         first.error(f"no case matches {chosen.cases}; there are {', '.join(CASES)}")
-    return common.parse_args(description, names, n_seeds, rest)
+    return common.parse_args(description, names, n_seeds, rest, own)
 
 
 # ------------------------------------------------------------- estimates from a score alone

@@ -8,7 +8,6 @@ slow"; wall time would make that depend on what else runs.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import signal
 import sys
@@ -19,7 +18,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 
 import numpy as np
-from common import Job, Store, run_jobs
+from common import Job, Store, own_options, run_jobs
 from dimension import describe, query_rows
 from dimension_cases import CASES, parse_args, truth
 from sklearn.neighbors import NearestNeighbors
@@ -125,10 +124,9 @@ def measure(job: Job) -> dict:
 
 
 def main(argv=None) -> int:
-    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    own = own_options()
     own.add_argument("--peers", nargs="+", choices=PEERS, default=PEERS)
-    chosen, rest = own.parse_known_args(argv)
-    args = parse_args(__doc__.splitlines()[0], 3, rest)
+    args = parse_args(__doc__.splitlines()[0], 3, argv, own)
     if find_spec("skdim") is None:
         print("no scikit-dimension here: pip install 'alignlearn[benchmark]'", file=sys.stderr)
         return 1
@@ -136,7 +134,7 @@ def main(argv=None) -> int:
         PeerJob(CASES[name], seed, args.manifold, {"peer": peer})
         for seed in range(args.seeds)
         for name in args.cases
-        for peer in chosen.peers
+        for peer in args.peers
     ]
     return run_jobs(measure, jobs, Store("dimension_peers", args.results), workers=args.workers)
 

@@ -9,7 +9,6 @@ neighbours.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 import warnings
@@ -22,7 +21,14 @@ import sklearn
 from common import Case, Job, Store, parse_args, run_jobs, settings_of
 from embedders import PEERS, available, compile_umap
 from embedding_cases import NEIGHBORS, make_digits
-from kept_models import FOLDER, KeptDiffusion, keeping, missing_seconds, remembered_geometry
+from kept_models import (
+    FOLDER,
+    KeptDiffusion,
+    keeping,
+    missing_seconds,
+    models_option,
+    remembered_geometry,
+)
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
@@ -94,12 +100,10 @@ def measure(job: Job, models: Path = FOLDER) -> dict:
 
 
 def main(argv=None) -> int:
-    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    own.add_argument("--models", type=Path, default=FOLDER, help="folder of the trained models")
+    own = models_option()
     own.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
-    chosen, rest = own.parse_known_args(argv)
-    args = parse_args(__doc__.splitlines()[0], CASES, 3, rest)
-    methods = available(chosen.methods)
+    args = parse_args(__doc__.splitlines()[0], CASES, 3, argv, own)
+    methods = available(args.methods)
     jobs = [
         DownstreamJob(CASES["digits"], seed, args.manifold, {"method": method, "d": d})
         for seed in range(args.seeds)
@@ -107,8 +111,8 @@ def main(argv=None) -> int:
         for d in ((64,) if method == "pixels" else DIMENSIONS)
     ]
     store = Store("downstream", args.results)
-    failed = run_jobs(partial(measure, models=chosen.models), jobs, store, workers=args.workers)
-    return int(failed > 0 or len(methods) < len(chosen.methods))
+    failed = run_jobs(partial(measure, models=args.models), jobs, store, workers=args.workers)
+    return int(failed > 0 or len(methods) < len(args.methods))
 
 
 if __name__ == "__main__":

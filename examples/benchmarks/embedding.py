@@ -9,7 +9,6 @@ Trained models are kept in `kept_models.FOLDER`; their training is charged to ev
 
 from __future__ import annotations
 
-import argparse
 import sys
 import warnings
 from functools import partial
@@ -18,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from common import Job, Store, parse_args, run_jobs
 from embedding_cases import CASES, Task
-from kept_models import FOLDER, KeptDiffusion, keeping, missing_seconds
+from kept_models import FOLDER, KeptDiffusion, keeping, missing_seconds, models_option
 from sklearn.base import clone
 
 from alignlearn import LyapunovManifold
@@ -63,17 +62,14 @@ def measure(job: Job, models: Path = FOLDER) -> dict:
 
 
 def main(argv=None) -> int:
-    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    own.add_argument("--models", type=Path, default=FOLDER, help="folder of the trained models")
-    chosen, rest = own.parse_known_args(argv)
-    args = parse_args(__doc__.splitlines()[0], CASES, 3, rest)
+    args = parse_args(__doc__.splitlines()[0], CASES, 3, argv, models_option())
     jobs = [
         Job(CASES[name], seed, clone(args.manifold).set_params(n_components=CASES[name].d))
         for seed in range(args.seeds)
         for name in args.cases
     ]
     store = Store("embedding", args.results)
-    return run_jobs(partial(measure, models=chosen.models), jobs, store, workers=args.workers)
+    return run_jobs(partial(measure, models=args.models), jobs, store, workers=args.workers)
 
 
 if __name__ == "__main__":

@@ -7,14 +7,13 @@ UMAP needs ``pip install 'alignlearn[benchmark]'``; without it the others run.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import warnings
 from dataclasses import dataclass
 from importlib.metadata import version
 
 import sklearn
-from common import Job, Store, parse_args, run_jobs
+from common import Job, Store, own_options, parse_args, run_jobs
 from embedders import PEERS, available, compile_umap
 from embedding_cases import CASES, NEIGHBORS, Task
 
@@ -58,11 +57,10 @@ def measure(job: Job) -> dict:
 
 
 def main(argv=None) -> int:
-    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    own = own_options()
     own.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
-    chosen, rest = own.parse_known_args(argv)
-    args = parse_args(__doc__.splitlines()[0], CASES, 3, rest)
-    peers = available(chosen.peers)
+    args = parse_args(__doc__.splitlines()[0], CASES, 3, argv, own)
+    peers = available(args.peers)
     jobs = [
         PeerJob(CASES[name], seed, args.manifold, {"peer": peer})
         for seed in range(args.seeds)
@@ -70,7 +68,7 @@ def main(argv=None) -> int:
         for peer in peers
     ]
     failed = run_jobs(measure, jobs, Store("embedding_peers", args.results), workers=args.workers)
-    return int(failed > 0 or len(peers) < len(chosen.peers))
+    return int(failed > 0 or len(peers) < len(args.peers))
 
 
 if __name__ == "__main__":

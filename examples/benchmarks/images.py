@@ -11,7 +11,6 @@ The peers need ``pip install 'alignlearn[benchmark]'``.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Callable
@@ -29,6 +28,7 @@ from common import (
     frame_at,
     jacobian_tangents,
     local_pca_tangents,
+    own_options,
     parse_args,
     run_jobs,
     share_right,
@@ -194,11 +194,10 @@ def make_jobs(names, seeds, methods, max_iter: int | None = None) -> list[Job]:
 
 
 def main(argv=None) -> int:
-    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    own = own_options()
     own.add_argument("--methods", nargs="+", choices=["U-Net", "MLP", "peers"])
-    chosen, rest = own.parse_known_args(argv)
-    args = parse_args(__doc__.splitlines()[0], CASES, 1, rest)
-    chosen = chosen.methods or ["U-Net", "MLP", *(["peers"] if find_spec("skdim") else [])]
+    args = parse_args(__doc__.splitlines()[0], CASES, 1, argv, own)
+    chosen = args.methods or ["U-Net", "MLP", *(["peers"] if find_spec("skdim") else [])]
     methods = [m for method in chosen for m in (PEERS if method == "peers" else [method])]
     jobs = make_jobs(args.cases, range(args.seeds), methods, args.max_iter)
     return run_jobs(measure, jobs, Store("images", args.results), workers=args.workers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
 import time
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import joblib
 import numpy as np
-from common import RESULTS, digest
+from common import RESULTS, digest, own_options
 from sklearn.base import clone
 
 from alignlearn import LyapunovManifold, coordinates
@@ -22,6 +23,13 @@ from alignlearn.frames import FrameReader
 from alignlearn.models import Diffusion
 
 FOLDER = RESULTS.parent / "models"  # not in the repository
+
+
+def models_option() -> argparse.ArgumentParser:
+    """``--models``, for `parse_args`."""
+    own = own_options()
+    own.add_argument("--models", type=Path, default=FOLDER, help="folder of the trained models")
+    return own
 
 
 @lru_cache(1)

@@ -9,7 +9,6 @@ fresh ones. Run
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ import noise_floor
 import numpy as np
 from common import N_QUERY, Case, Job, Store, fit_timed, local_pca_planes, parse_args, run_jobs
 from embedding import root_mean_square
-from kept_models import FOLDER, KeptDiffusion, keeping, missing_seconds
+from kept_models import FOLDER, KeptDiffusion, keeping, missing_seconds, models_option
 from scipy.spatial import KDTree
 from sklearn.base import clone
 
@@ -122,15 +121,12 @@ def measure(job: Job, models: Path = FOLDER) -> dict:
 
 
 def main(argv=None) -> int:
-    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    own.add_argument("--models", type=Path, default=FOLDER, help="folder of the trained models")
-    chosen, rest = own.parse_known_args(argv)
-    args = parse_args(__doc__.splitlines()[0], CASES, 3, rest)
+    args = parse_args(__doc__.splitlines()[0], CASES, 3, argv, models_option())
     jobs = [
         Job(CASES[name], seed, args.manifold) for seed in range(args.seeds) for name in args.cases
     ]
     store = Store("projection", args.results)
-    return run_jobs(partial(measure, models=chosen.models), jobs, store, workers=args.workers)
+    return run_jobs(partial(measure, models=args.models), jobs, store, workers=args.workers)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ the errors. Where the support is and its normal are known in closed form.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 import warnings
@@ -19,7 +18,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from common import Case, Job, Store, parse_args, run_jobs
+from common import Case, Job, Store, own_options, parse_args, run_jobs
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
@@ -265,18 +264,17 @@ def _measure(job: Job) -> dict:
 
 
 def main(argv=None) -> int:
-    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    own = own_options()
     own.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     own.add_argument("--kinds", nargs="+", choices=list(KINDS), default=["velocity", "score"])
     own.add_argument("--sources", nargs="+", choices=SOURCES, default=SOURCES)
-    chosen, rest = own.parse_known_args(argv)
-    args = parse_args(__doc__.splitlines()[0], CASES, 5, rest)
+    args = parse_args(__doc__.splitlines()[0], CASES, 5, argv, own)
     jobs = make_jobs(
         args.cases,
         range(args.seeds),
-        chosen.models,
-        chosen.kinds,
-        chosen.sources,
+        args.models,
+        args.kinds,
+        args.sources,
         args.max_iter,
     )
     return run_jobs(measure, jobs, Store("robustness", args.results), workers=args.workers)
