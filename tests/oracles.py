@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from scipy.integrate import solve_ivp
 from scipy.stats import multivariate_normal
+from torch.utils._python_dispatch import TorchDispatchMode
 
 
 def gaussian_sample(n=1000, D=3):
@@ -93,7 +94,7 @@ def dense_jacobian(step, x):
     return torch.stack(rows).detach()
 
 
-def dense_tangent_map(flow, trajectory):
+def dense_tangent_map(flow, trajectory, dense_jacobian=dense_jacobian):
     """``dF = dF_{N-1} ... dF_0`` as a product of dense Jacobians, (n, D, D)."""
     product = torch.eye(trajectory.states.shape[-1], dtype=torch.float64)
     for i in range(flow.n_steps):
@@ -116,3 +117,17 @@ def gaussian_log_density(X, data, s=0.0):
     """Log density at X of the Gaussian with the moments of `data`, smoothed by s."""
     covariance = np.cov(data.T, bias=True) + s**2 * np.eye(data.shape[1])
     return multivariate_normal(data.mean(0), covariance).logpdf(X)
+
+
+class Largest(TorchDispatchMode):
+    """Numbers in the memory of the largest tensor made within."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, tuple | list) else [out]:
+            if isinstance(tensor, torch.Tensor):
+                held = tensor.untyped_storage().nbytes() // tensor.element_size()
+                self.numbers = max(self.numbers, held)
+        return out

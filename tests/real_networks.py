@@ -38,24 +38,29 @@ def image_network(**options):
         return ImageNetwork(**options).double().requires_grad_(False).train()
 
 
-def unet():
-    """The smallest UNet2DModel with attention, on images of 4 x 4 pixels and one channel."""
+def diffusers_unet(**options):
+    """A tiny UNet2DModel with fixed weights, on images of 4 x 4 pixels; default with attention."""
     from diffusers import UNet2DModel
 
+    tiny = {
+        "sample_size": 4,
+        "in_channels": 1,
+        "out_channels": 1,
+        "layers_per_block": 1,
+        "block_out_channels": (8, 8),
+        "norm_num_groups": 4,
+        "attention_head_dim": 4,
+        "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
+        "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
+    }
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = UNet2DModel(
-            sample_size=4,
-            in_channels=1,
-            out_channels=1,
-            layers_per_block=1,
-            block_out_channels=(8, 16),
-            norm_num_groups=4,
-            attention_head_dim=4,
-            down_block_types=("DownBlock2D", "AttnDownBlock2D"),
-            up_block_types=("AttnUpBlock2D", "UpBlock2D"),
-        )
-    network = network.double().requires_grad_(False).train()
+        return UNet2DModel(**(tiny | options)).requires_grad_(False)
+
+
+def unet():
+    """A denoiser of rows that are such images, in float64 and training mode."""
+    network = diffusers_unet(block_out_channels=(8, 16)).double().train()
 
     def denoise(y, s):
         images = y.reshape(-1, 1, 4, 4)

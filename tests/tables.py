@@ -181,6 +181,21 @@ LEARNED_MODELS = {
 }
 
 
+# How the rest is done, and not for users; a new module goes there or on the page docs/api.rst.
+INNER = {
+    "checkpoint",
+    "coordinates",
+    "frames",
+    "gaussian",
+    "guards",
+    "matching",
+    "measurement",
+    "neighbors",
+    "scales",
+    "tangent_graph",
+}
+
+
 def cases(table):
     """Arguments of `pytest.mark.parametrize` for the values of a table."""
     return {"argvalues": list(table.values()), "ids": list(table)}

@@ -3,13 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from oracles import Mixture
+from oracles import Largest, Mixture, dense_tangent_map
 from real_networks import N_FEATURES, dense_jacobian, image_network, unet
 from sklearn import config_context
 from tables import MODELS, cases
 from torch import nn
 from torch.autograd.function import once_differentiable
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from alignlearn import LyapunovManifold
 from alignlearn.derivatives import (
@@ -98,13 +97,6 @@ def test_difference_of_no_direction_is_zero(x):
 # --- frames -----------------------------------------------------------------------------------
 
 
-def dense_map(flow, trajectory):
-    product = torch.eye(trajectory.states.shape[-1], dtype=torch.float64)
-    for i in range(flow.n_steps):
-        product = dense_jacobian(flow.step(i), trajectory.states[i]) @ product
-    return product
-
-
 def make_flow(denoise, derivative):
     flow = Flow.from_denoiser(denoise, VarianceExploding(), Heun(), n_steps=2, s_max=2.0, s_min=0.5)
     return Flow(flow.field, flow.solver, flow.times, flow.elapsed, derivative)
@@ -115,7 +107,7 @@ def assert_frame_is_dense(denoise, x, derivative):
     with guarded(denoise), torch.no_grad():
         trajectory = flow.orbit(2 * x)
     with guarded(denoise):
-        U, S, _ = torch.linalg.svd(dense_map(flow, trajectory))
+        U, S, _ = torch.linalg.svd(dense_tangent_map(flow, trajectory, dense_jacobian))
     frame = lyapunov_frame(flow, trajectory)
     rates = S.log() / flow.elapsed
     torch.testing.assert_close(frame.exponents, rates, rtol=1e-6, atol=1e-6)
@@ -433,19 +425,6 @@ def test_every_loop_over_rows_is_guarded_and_halved_where_it_does_not_fit(ask, r
     model.rows = 0
     with pytest.raises(torch.cuda.OutOfMemoryError):
         ask(m, X)
-
-
-class Largest(TorchDispatchMode):
-    """Size of the largest tensor made within."""
-
-    numbers = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        for tensor in out if isinstance(out, tuple | list) else [out]:
-            if isinstance(tensor, torch.Tensor):
-                self.numbers = max(self.numbers, tensor.untyped_storage().nbytes() // 4)
-        return out
 
 
 @no_manifold

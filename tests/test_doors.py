@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from oracles import gaussian_sample, projectors
+from real_networks import diffusers_unet
 from tables import PREDICTIONS, GaussianNetwork, cases
 
 from alignlearn import LyapunovManifold
@@ -335,21 +336,8 @@ SCHEDULERS = {
 @functools.lru_cache(1)
 def unet():
     """A tiny network of 4 x 4 images with attention."""
-    diffusers = pytest.importorskip("diffusers")
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = diffusers.UNet2DModel(
-            sample_size=SIDE,
-            in_channels=1,
-            out_channels=1,
-            layers_per_block=1,
-            block_out_channels=(8, 8),
-            norm_num_groups=4,
-            attention_head_dim=4,
-            down_block_types=("DownBlock2D", "AttnDownBlock2D"),
-            up_block_types=("AttnUpBlock2D", "UpBlock2D"),
-        )
-    return network.eval().requires_grad_(False)
+    pytest.importorskip("diffusers")
+    return diffusers_unet().eval()
 
 
 def scheduler(name, options=None):
@@ -531,20 +519,14 @@ def test_images_of_another_size_are_refused():
 
 
 def test_conditional_network_needs_its_condition():
-    diffusers = pytest.importorskip("diffusers")
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = diffusers.UNet2DModel(
-            sample_size=SIDE,
-            in_channels=1,
-            out_channels=2,  # with a variance, which is left out
-            layers_per_block=1,
-            block_out_channels=(8,),
-            norm_num_groups=4,
-            down_block_types=("DownBlock2D",),
-            up_block_types=("UpBlock2D",),
-            num_class_embeds=2,
-        ).eval()
+    pytest.importorskip("diffusers")
+    network = diffusers_unet(
+        out_channels=2,  # with a variance, which is left out
+        block_out_channels=(8,),
+        down_block_types=("DownBlock2D",),
+        up_block_types=("UpBlock2D",),
+        num_class_embeds=2,
+    ).eval()
     with pytest.raises(ValueError, match="condition={'class_labels': tensor}"):
         from_diffusers(network, scheduler("DDPMScheduler"))
     answers = []

@@ -8,28 +8,14 @@ from dataclasses import is_dataclass
 
 import pytest
 from sklearn.base import BaseEstimator
-from tables import MODELS
+from tables import INNER, MODELS
 
 import alignlearn
 from alignlearn import LyapunovManifold
 from alignlearn.datasets import make_sphere
 
-# Modules without underscore that users need not know; all others are public.
-INTERNAL = {
-    "checkpoint",
-    "coordinates",
-    "frames",
-    "gaussian",
-    "guards",
-    "matching",
-    "measurement",
-    "neighbors",
-    "scales",
-    "tangent_graph",
-    "networks",
-    "training",
-    "unet",
-}
+# The parts of models are listed, but few users need to know them.
+INTERNAL = INNER | {"networks", "training", "unet"}
 
 
 def public_modules():

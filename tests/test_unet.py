@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from oracles import Largest
 
 from alignlearn.datasets import make_blob_scenes
 from alignlearn.derivatives import pull_back, push_forward
@@ -158,19 +158,6 @@ def test_shapes_that_rows_do_not_have_are_refused(make, case):
 def test_a_network_and_an_image_shape_are_refused_together(make):
     with pytest.raises(ValueError, match="network or image_shape, got both"):
         make(image_shape=(1, 6, 6), network=torch.nn.Identity()).fit(IMAGES)
-
-
-class Largest(TorchDispatchMode):
-    """Notes the largest tensor that any operation makes."""
-
-    numbers = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        for tensor in out if isinstance(out, tuple | list) else [out]:
-            if isinstance(tensor, torch.Tensor):
-                self.numbers = max(self.numbers, tensor.numel())
-        return out
 
 
 def test_frames_of_colour_images_make_no_square_array():
