@@ -9,9 +9,7 @@ not matter and is cut short. Run with nothing else on the machine
 from __future__ import annotations
 
 import contextlib
-import json
 import resource
-import subprocess
 import sys
 import time
 import warnings
@@ -22,6 +20,7 @@ from statistics import median
 import numpy as np
 import torch
 from common import Case, Job, Store, parse_args, run_jobs
+from fresh_process import in_fresh_process, run_script
 from sklearn.base import clone
 
 from alignlearn import LyapunovManifold
@@ -133,15 +132,6 @@ def measure_here(
     }
 
 
-def in_fresh_process(script: str, options: dict) -> dict:
-    """`measure_here` of a script, run with ``--measure``."""
-    command = [sys.executable, script, "--measure", json.dumps(options)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(done.stderr)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def measure(job: Job) -> dict:
     """`measure_here` in a fresh process."""
     return in_fresh_process(__file__, job.options)
@@ -165,7 +155,4 @@ def main(argv=None) -> int:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--measure"]:
-        print(json.dumps(measure_here(**json.loads(sys.argv[2]))))
-    else:
-        sys.exit(main())
+    run_script(main, measure_here)

@@ -9,9 +9,6 @@ removed. Run
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -22,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from common import Case, Job, Store, parse_args, run_jobs
+from fresh_process import in_fresh_process, run_script
 from sklearn.base import clone
 
 from alignlearn import LyapunovManifold
@@ -121,11 +119,7 @@ def measure(job: Job) -> dict:
             file.flush()
             del file
         arguments = {"how": how, "n": n, "path": str(path), "model": model}
-        command = [sys.executable, __file__, "--measure", json.dumps(arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(done.stderr)
-    return json.loads(done.stdout.splitlines()[-1])
+        return in_fresh_process(__file__, arguments)
 
 
 def make_jobs(rows: dict[str, tuple[int, ...]], manifold: LyapunovManifold) -> list[Job]:
@@ -150,7 +144,4 @@ def main(argv=None) -> int:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--measure"]:
-        print(json.dumps(measure_here(**json.loads(sys.argv[2]))))
-    else:
-        sys.exit(main())
+    run_script(main, measure_here)

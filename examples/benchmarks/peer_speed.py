@@ -9,16 +9,15 @@ the limit is ended and recorded as too slow. Run with nothing else on the machin
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
-import sys
 import time
 import warnings
 from functools import partial
 
 import torch
 from common import Case, Job, Store, fit_timed, parse_args, run_jobs
+from fresh_process import in_fresh_process, run_script
 
 from alignlearn import LyapunovManifold
 from alignlearn.datasets import make_random_manifold
@@ -86,20 +85,10 @@ def measure(job: Job) -> dict:
         name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     }
     try:
-        done = subprocess.run(
-            [sys.executable, __file__, "--measure", json.dumps(call)],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=limit,
-            env=os.environ | one_thread,
-        )
+        found = in_fresh_process(__file__, call, timeout=limit, env=os.environ | one_thread)
+        found |= {"too_slow": False}
     except subprocess.TimeoutExpired:  # the process is ended
         found = {"seconds": None, "dimension": None, "too_slow": True}
-    else:
-        if done.returncode:
-            raise RuntimeError(done.stderr)
-        found = json.loads(done.stdout.splitlines()[-1]) | {"too_slow": False}
     return common | found | {"limit_s": limit, "threads": 1}
 
 
@@ -116,7 +105,4 @@ def main(argv=None) -> int:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--measure"]:
-        print(json.dumps(measure_here(**json.loads(sys.argv[2]))))
-    else:
-        sys.exit(main())
+    run_script(main, measure_here)

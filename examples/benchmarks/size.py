@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import json
-import sys
 import tempfile
 import threading
 import time
@@ -26,7 +24,7 @@ from unittest import mock
 import numpy as np
 import torch
 from common import Case, Job, Store, parse_args, run_jobs
-from frame_cost import in_fresh_process
+from fresh_process import in_fresh_process, run_script
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from alignlearn import LyapunovManifold
@@ -203,7 +201,4 @@ def main(argv=None) -> int:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--measure"]:
-        print(json.dumps(measure_here(**json.loads(sys.argv[2]))))
-    else:
-        sys.exit(main())
+    run_script(main, measure_here)

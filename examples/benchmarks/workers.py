@@ -9,10 +9,8 @@ would give: each worker reports what it spent on every chunk.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import resource
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -23,7 +21,7 @@ from functools import partial
 import numpy as np
 import torch
 from common import Case, Job, Store, parse_args, run_jobs
-from frame_cost import in_fresh_process
+from fresh_process import in_fresh_process, run_script
 from joblib import Parallel, delayed, parallel_config
 from size import reader_of
 from sklearn import config_context
@@ -133,7 +131,4 @@ def main(argv=None) -> int:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--measure"]:
-        print(json.dumps(measure_here(**json.loads(sys.argv[2]))))
-    else:
-        sys.exit(main())
+    run_script(main, measure_here)
