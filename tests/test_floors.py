@@ -43,6 +43,7 @@ FLOORS = [
         "_arrays",
         "_callbacks",
         "_files",
+        "_journal",
         "_params",
         "_plain",
         "_rows",
