@@ -28,6 +28,7 @@ from alignlearn.embedding import Chart, LazyChart
 from alignlearn.gaussian import Gaussian
 from alignlearn.manifold import LyapunovManifold
 from alignlearn.margins import MarginReport
+from alignlearn.mixture import MixtureDenoiser
 from alignlearn.models import (
     Diffusion,
     FlowMatching,
@@ -35,7 +36,12 @@ from alignlearn.models import (
     KernelDiffusion,
     PretrainedModel,
 )
-from alignlearn.models.diffusion import MeanDenoiser, PreconditionedDenoiser, SpanDenoiser
+from alignlearn.models.diffusion import (
+    MeanDenoiser,
+    PiecewiseDenoiser,
+    PreconditionedDenoiser,
+    SpanDenoiser,
+)
 from alignlearn.models.velocity import SpanVelocity, VelocityNetwork
 from alignlearn.support import ManifoldSupport
 from alignlearn.training import TrainingHistory
@@ -64,6 +70,8 @@ CLASSES = {
         Scaling,
         TrainingHistory,
         MeanDenoiser,
+        MixtureDenoiser,
+        PiecewiseDenoiser,
         PreconditionedDenoiser,
         SpanDenoiser,
         SpanVelocity,

@@ -140,10 +140,17 @@ class HeldOutLoss:
         self.s = s[order].to(x)
         self.z = torch.randn(self.x.shape, generator=generator, device=x.device, dtype=x.dtype)
 
-    @torch.no_grad()
     def __call__(self, denoise: Callable[[Tensor, Tensor], Tensor]) -> float:
         """Loss of a denoiser; of a team, the part of this process in the sum."""
-        n, own = len(self.x), self.team.share(len(self.x))
+        return self._loss(denoise, self.team)
+
+    def whole(self, denoise: Callable[[Tensor, Tensor], Tensor]) -> float:
+        """Loss of a denoiser, all of it in this process."""
+        return self._loss(denoise, ALONE)
+
+    @torch.no_grad()
+    def _loss(self, denoise: Callable[[Tensor, Tensor], Tensor], team: Team) -> float:
+        n, own = len(self.x), team.share(len(self.x))
         n_rows = max(1, _HELD_OUT_SIZE // self.x.shape[1])
         parts = zip(*(p[own].split(n_rows) for p in (self.x, self.s, self.z)), strict=True)
         return float(sum(len(x) / n * denoising_loss(denoise, x, s, z) for x, s, z in parts))

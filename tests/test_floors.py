@@ -24,7 +24,7 @@ FLOORS = [
         "_blocks",
     ],
     ["flow", "clocks", "predictions", "tabulated"],
-    ["tangent", "networks", "unet", "gaussian", "curves"],
+    ["tangent", "networks", "unet", "gaussian", "mixture", "curves"],
     [
         "models",
         "training",

@@ -15,6 +15,7 @@ from alignlearn._callbacks import with_callbacks
 from alignlearn._params import check_integers, check_noise_range
 from alignlearn._rows import Subset
 from alignlearn.flow import Denoiser
+from alignlearn.models.pieces import Pieces, find_pieces
 from alignlearn.models.trained import SMALL_WIDTH, TrainedModel, default_width
 from alignlearn.training import DenoisingLoss, HeldOutLoss, evaluation_interval, train
 
@@ -34,6 +35,23 @@ class PreconditionedDenoiser(nn.Module):
         s = s.to(y)
         c_in = torch.rsqrt(1 + s * s)
         return c_in * c_in * y + s * c_in * self.network(c_in * y, torch.log(s))
+
+
+class PiecewiseDenoiser(nn.Module):
+    """``Den(y, s) = pieces(y, s) + c_out network(c_in y, log s)``: what a closed form leaves over.
+
+    Coefficients as in `PreconditionedDenoiser`.
+    """
+
+    def __init__(self, pieces: nn.Module, network: nn.Module) -> None:
+        super().__init__()
+        self.pieces, self.network = pieces, network
+
+    def forward(self, y: Tensor, s: Tensor) -> Tensor:
+        """Rows y (n, D) at noise s, 0-dimensional or (n, 1)."""
+        s = s.to(y)
+        c_in = torch.rsqrt(1 + s * s)
+        return self.pieces(y, s) + s * c_in * self.network(c_in * y, torch.log(s))
 
 
 class MeanDenoiser(nn.Module):
@@ -247,13 +265,21 @@ class Diffusion(TrainedModel):
             )
 
         budget, at_most = n_estimators * self.max_iter, 1 if n_estimators == 1 else MAX_NETWORKS
-        while len(members) < at_most and 2 * budget > self.max_iter:
-            kept, held = self._split(order, len(members))
-            member = PreconditionedDenoiser(self._make_network(*x.shape, rng)).to(device)
+        pieces, flat = None, False
+        while not members or (len(members) < at_most and 2 * budget > self.max_iter):
+            kept, held = self._split(order, 0 if flat else len(members))
+            network = self._make_network(*x.shape, rng)
+            held_out = HeldOutLoss(x[held], noise_range, generator, team=team)
+            if pieces is None:
+                pieces = self._find_pieces(x, kept, held_out, rng, team)
+            if flat:
+                member = PiecewiseDenoiser(pieces.denoiser, network).to(device)
+            else:
+                member = PreconditionedDenoiser(network).to(device)
             history = train(
                 member,
                 DenoisingLoss(Subset(x, kept), noise_range, self.batch_size, generator, team),
-                HeldOutLoss(x[held], noise_range, generator, team=team),
+                held_out,
                 max_iter=self.max_iter,
                 learning_rate=self.learning_rate,
                 n_iter_no_change=self.n_iter_no_change,
@@ -262,12 +288,16 @@ class Diffusion(TrainedModel):
                 checkpoint=checkpoint,
                 team=team,
             )
+            budget -= history.steps[-1] if history.steps else 0
+            beaten = pieces.loss < history.best_loss and not (flat or members or history.stopped)
+            if beaten:
+                flat, members, histories = True, [], []  # over again, from the closed form
+                continue
             if history.best_step or not members:
                 members.append(member)
                 histories.append(history)
             if history.stopped:
                 break
-            budget -= history.steps[-1]
         learned = self._learned(members, histories, basis, noise_range)
         vars(self).update(self._probed(learned, x))
         context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes=dict)
@@ -285,6 +315,13 @@ class Diffusion(TrainedModel):
             "noise_range_": noise_range,
             "window_": tuple(self.window),  # last: with it the model is fitted
         }
+
+    def _find_pieces(self, x, kept, held_out, rng, team) -> Pieces:
+        """Flat pieces of the rows kept, unless a network is asked for; rng is left as it is."""
+        if self.network is not None or self.image_shape is not None:
+            return Pieces()
+        seed = copy.deepcopy(rng).randint(np.iinfo(np.int32).max)
+        return team.first(lambda: find_pieces(x[kept], held_out, float(self.s_min), seed))
 
     def denoiser(self) -> Denoiser:
         """The trained denoiser."""
