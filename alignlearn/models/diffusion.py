@@ -89,7 +89,9 @@ class Diffusion(TrainedModel):
 
     A few networks are trained, each without another part of the rows, on which the denoising loss
     decides when its weights are best, so that small or noisy data are not memorised; their mean is
-    the denoiser. Data that lie in a linear subspace are learned there.
+    the denoiser. Data that lie in a linear subspace are learned there. Where a mixture of a few
+    Gaussians has a lower loss than the first network, as for flat pieces of several dimensions,
+    the networks learn what it leaves over.
 
     Parameters
     ----------
