@@ -190,6 +190,7 @@ INNER = {
     "guards",
     "matching",
     "measurement",
+    "mixture",
     "neighbors",
     "scales",
     "tangent_graph",

@@ -28,8 +28,9 @@ from alignlearn.predictions import Prediction
 from alignlearn.schedules import Schedule
 from alignlearn.training import HeldOutLoss
 
-# Rows at which `fit` asks the network, and the loss from which it warns: 1 is no structure at all.
-_LOSS_ROWS, _NO_STRUCTURE = 64, 1.1
+# Rows at which `fit` asks the network, again and again until so many numbers were compared, and the
+# loss from which it warns: 1 is no structure at all, and 4096 numbers scatter by about .02.
+_LOSS_ROWS, _LOSS_NUMBERS, _NO_STRUCTURE = 64, 4096, 1.1
 
 # A forward pass of a row keeps about this share of what reverse mode would.
 _LIVE_SHARE = 8
@@ -304,8 +305,9 @@ class PretrainedModel(GenerativeModel):
 
         generator = make_generator(self.random_state, x.device)
         rows = x[:: -(-len(x) // _LOSS_ROWS)]
+        n_draws = max(_LOSS_ROWS, _LOSS_NUMBERS // x.shape[1])
         with guarded(denoise):
-            loss = HeldOutLoss(rows, noise_range, generator, n_draws=_LOSS_ROWS)(denoised)
+            loss = HeldOutLoss(rows, noise_range, generator, n_draws=n_draws)(denoised)
         if not math.isfinite(loss):
             raise FloatingPointError("the network returned infinity or NaN at noisy rows of X.")
         if loss > _NO_STRUCTURE:
