@@ -39,7 +39,9 @@ _CHART_LOCK = threading.RLock()
 # Up to this dimension a factorisation of the alignment matrix stays sparse.
 _SPARSE_DIMENSION = 3
 
-# Functions beyond the first d among which those that keep lengths are looked for.
+# Functions beyond the first d among which those that keep lengths are looked for, and as many of
+# the principal components of the points: nothing keeps lengths better on a part that is flat, and a
+# bent one is approached from both sides.
 _SPARE = 4
 
 # Space between components, as a share of their mean extent.
@@ -263,8 +265,11 @@ def _align(x, Q, edges, weights, n_components) -> tuple[np.ndarray, np.ndarray]:
     residual = real[:, :, None] * np.eye(edges.shape[1]) - A @ inverse
     c = n_components if n_components > d else d + _SPARE
     y = _smallest_eigenvectors(edges, residual * weights[:, None, None], min(c, m - 1), d)
+    keep_lengths = n_components <= d < y.shape[1]
+    if keep_lengths:
+        y = np.hstack([y, _principal_axes(x, d + _SPARE)])
     J = np.einsum("nak,nkc->nca", inverse[:, 1:] / size, y[edges])
-    if n_components <= d < y.shape[1]:
+    if keep_lengths:
         A = _most_isometric(J, weights)
         y, J = y @ A, np.einsum("pc,npa->nca", A, J)
     return _in_data_units(y, J, weights, n_components)
@@ -293,6 +298,14 @@ def _smallest_eigenvectors(edges, blocks, c: int, d: int) -> np.ndarray:
     return vectors[:, np.argsort(values)[1:]]
 
 
+def _principal_axes(x: np.ndarray, p: int) -> np.ndarray:
+    """At most p leading principal components (m, c) of points, without those that are rounding."""
+    from sklearn.decomposition import PCA  # late: slow to import
+
+    z = PCA(min(p, *x.shape), random_state=0).fit_transform(x)
+    return z[:, z.std(axis=0) > 1e-6 * z[:, 0].std()]
+
+
 def _most_isometric(J: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Combinations A (p, d) of p > d functions, gradients J (m, p, d), that keep lengths best.
 
@@ -301,23 +314,24 @@ def _most_isometric(J: np.ndarray, weights: np.ndarray) -> np.ndarray:
     one that keeps lengths everywhere: ``mean |A^T J J^T A - I|^2`` is least (the loss of
     Riemannian relaxation, McQueen, Meila & Perrault-Joncas 2016, within few functions).
     """
-    p, d = J.shape[1:]
+    m, p, d = J.shape
     w = weights / weights.sum()
-    metric = np.einsum("nca,nea->nce", J, J)  # dual, (m, p, p)
-    scale = np.sqrt(np.einsum("n,ncc->c", w, metric) / d)
-    metric = metric / scale[:, None] / scale
+    J = J.swapaxes(1, 2).reshape(m * d, p)  # a product of matrices for all points at once
+    rows = np.repeat(w, d)[:, None]
+    scale = np.sqrt((rows * J**2).sum(axis=0) / d)
+    J = J / scale
+    mean = J.T @ (rows * J)  # of the dual metric (p, p)
 
     def distortion(a: np.ndarray) -> tuple[float, np.ndarray]:
         A = a.reshape(p, d)
-        GA = metric @ A
-        excess = A.T @ GA - np.eye(d)
-        gradient = 4 * np.einsum("n,npc,nce->pe", w, GA, excess)
-        return float(np.einsum("n,nce,nce->", w, excess, excess)), gradient.ravel()
+        B = (J @ A).reshape(m, d, d)
+        excess = B.swapaxes(1, 2) @ B - np.eye(d)
+        gradient = 4 * J.T @ (w[:, None, None] * (B @ excess)).reshape(m * d, d)
+        return float(w @ (excess**2).sum(axis=(1, 2))), gradient.ravel()
 
     def whitened(chosen: list[int]) -> np.ndarray:
         A = np.zeros((p, d))
-        mean = np.einsum("n,nce->ce", w, metric[:, chosen][:, :, chosen])
-        values, vectors = np.linalg.eigh(mean)
+        values, vectors = np.linalg.eigh(mean[np.ix_(chosen, chosen)])
         inverse_root = (vectors / np.sqrt(np.maximum(values, 1e-6 * values[-1]))) @ vectors.T
         A[chosen, : len(chosen)] = inverse_root
         return A.ravel()
