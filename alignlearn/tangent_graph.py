@@ -1,7 +1,8 @@
 """The neighbour graph of a manifold, without short cuts.
 
-Which neighbours are true ones is asked of the tangent spaces and of the density: an edge that
-leaves the tangent space, or crosses a valley of the density, is a short cut and is cut.
+Which neighbours are true ones is asked of the tangent spaces, of the density and of the graph
+itself: an edge that leaves the tangent space, crosses a valley of the density, or has ends that
+share next to no neighbours, is a short cut and is cut. A single one left can fold all coordinates.
 """
 
 from __future__ import annotations
@@ -17,8 +18,12 @@ from alignlearn._arrays import row_chunks
 # Sine of the angle between an edge and the tangent spaces at its ends from which it is a short cut.
 STEEP = 0.7
 
-# Share of the edges to nearest neighbours that either rule cuts at most: where more of them look
-# like short cuts, as in data without a clear manifold, only the worst are.
+# Neighbours that the ends of an edge share at least. Of 14 on a surface, even the ends of the
+# longest edges share more than 5 in the mean; those of a bridge over a gap what else crosses it.
+SHARED = 3
+
+# Share of the edges to nearest neighbours that each rule cuts at most, at first: where more of them
+# look like short cuts, as in data without a clear manifold, only the worst are.
 _CUT = 0.1
 
 # Depth of a valley of the log density, below both ends of an edge, from which it is one.
@@ -47,10 +52,41 @@ def true_neighbors(x, Q, k, valley) -> tuple[np.ndarray, float, float]:
     steep = max(STEEP, float(np.quantile(sines[:, 1 : k + 1], 1 - _CUT)))
     deep = max(VALLEY, -float(np.quantile(depth[:, 1 : k + 1], _CUT)))
     good = (sines <= steep) & (depth >= -deep) & (near != np.arange(m)[:, None])
+    return _supported(near, good, k), steep, deep
+
+
+def _supported(near, good, k) -> np.ndarray:
+    """Edges to the k nearest good points whose ends share neighbours, as the `edges` above.
+
+    Shared in the graph of the edges that are left, its truss (Cohen 2008), so that edges over the
+    same gap do not hold each other up.
+    """
+    few = None
+    while True:
+        edges = _nearest_good(near, good, k)
+        shared = _n_shared(edges, near)
+        if few is None:
+            few = min(SHARED, float(np.quantile(shared[:, 1 : k + 1], _CUT)))
+        weak = good & (shared < few)
+        if not weak.any():
+            return edges
+        good = good & ~weak
+
+
+def _nearest_good(near, good, k) -> np.ndarray:
+    """Each point and its k nearest good ones (m, k + 1), padded with itself."""
     order = np.argsort(~good, axis=1, kind="stable")[:, :k]
-    padded = np.where(good, near, np.arange(m)[:, None])
-    edges = np.hstack([np.arange(m)[:, None], np.take_along_axis(padded, order, axis=1)])
-    return edges, steep, deep
+    own = np.arange(len(near))[:, None]
+    return np.hstack([own, np.take_along_axis(np.where(good, near, own), order, axis=1)])
+
+
+def _n_shared(edges, near) -> np.ndarray:
+    """Number of neighbours, either way, that each point shares with each of those near it."""
+    m = len(edges)
+    start, column = np.nonzero(without_padding(edges)[:, 1:])
+    graph = sparse.csr_matrix((np.ones(len(start), int), (start, edges[start, column + 1])), (m, m))
+    graph = (graph + graph.T > 0).astype(int)
+    return np.asarray((graph @ graph)[np.arange(m)[:, None], near].todense())
 
 
 def without_padding(edges: np.ndarray) -> np.ndarray:

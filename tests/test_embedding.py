@@ -10,6 +10,7 @@ from alignlearn.datasets import (
     make_affine_subspace,
     make_flat_torus,
     make_s_curve,
+    make_severed_sphere,
     make_sphere,
     make_swiss_roll,
 )
@@ -146,6 +147,15 @@ def test_edges_that_leave_the_tangent_space_are_cut():
         np.testing.assert_allclose(
             distances(chart.coordinates[rows]), distances(x[rows]), atol=0.02
         )
+
+
+@pytest.mark.parametrize("seed", [101, 103])
+def test_narrow_gap_that_the_density_does_not_show_is_not_bridged(seed):
+    """Near the poles the wedge is as wide as a neighbourhood; one edge over it folds the angles."""
+    sample = make_severed_sphere(1500, random_state=seed)
+    chart, p = chart_of(sample), sample.parameters
+    assert np.abs(p[chart.neighbors, 0] - p[:, :1]).max() < np.pi
+    assert LinearRegression().fit(chart.coordinates, p).score(chart.coordinates, p) > 0.994
 
 
 def test_pieces_are_laid_side_by_side():
