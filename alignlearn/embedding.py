@@ -269,7 +269,7 @@ def _align(x, Q, edges, weights, n_components) -> tuple[np.ndarray, np.ndarray]:
     if keep_lengths:
         y = np.hstack([y, _principal_axes(x, d + _SPARE)])
     J = np.einsum("nak,nkc->nca", inverse[:, 1:] / size, y[edges])
-    if keep_lengths:
+    if keep_lengths and J.any():
         A = _most_isometric(J, weights)
         y, J = y @ A, np.einsum("pc,npa->nca", A, J)
     return _in_data_units(y, J, weights, n_components)
@@ -319,7 +319,7 @@ def _most_isometric(J: np.ndarray, weights: np.ndarray) -> np.ndarray:
     J = J.swapaxes(1, 2).reshape(m * d, p)  # a product of matrices for all points at once
     rows = np.repeat(w, d)[:, None]
     scale = np.sqrt((rows * J**2).sum(axis=0) / d)
-    J = J / scale
+    J = J / np.where(scale > 0, scale, 1.0)
     mean = J.T @ (rows * J)  # of the dual metric (p, p)
 
     def distortion(a: np.ndarray) -> tuple[float, np.ndarray]:
@@ -356,7 +356,8 @@ def _in_data_units(y, J, weights, n_components) -> tuple[np.ndarray, np.ndarray]
     c, d = J.shape[1:]
     metric = np.einsum("n,nca,nea->ce", weights / weights.sum(), J, J)
     values, vectors = np.linalg.eigh(metric)
-    values = np.maximum(values, 1e-12 * values.max())
+    # Where no neighbour lies in a tangent space, there are no lengths to keep.
+    values = np.maximum(values, 1e-12 * values.max()) if values.max() > 0 else np.ones(c)
     L = np.sqrt(min(1.0, d / c)) * (vectors / np.sqrt(values)) @ vectors.T
     y = (y - y.mean(axis=0)) @ L.T
     axes = np.linalg.svd(y, full_matrices=False)[2][:n_components]

@@ -158,6 +158,14 @@ def test_narrow_gap_that_the_density_does_not_show_is_not_bridged(seed):
     assert LinearRegression().fit(chart.coordinates, p).score(chart.coordinates, p) > 0.994
 
 
+def test_points_that_tangent_spaces_know_nothing_of_have_finite_coordinates(rng):
+    line = np.zeros((60, 3))
+    line[:, 0] = rng.uniform(size=60)
+    across = np.broadcast_to(np.eye(3)[:, 1:2], (60, 3, 1))
+    chart = align_tangent_spaces(line, across, 1, 5, level, np.ones(60))
+    assert np.isfinite(chart.coordinates).all()
+
+
 def test_pieces_are_laid_side_by_side():
     sample = make_affine_subspace(400, 2, 3, random_state=0)
     sample = sample._replace(clean=sample.clean + np.where(sample.clean[:, :1] < 0, -5, 5))
