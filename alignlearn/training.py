@@ -132,7 +132,7 @@ class HeldOutLoss:
         n_draws: int = 2000,
         team: Team = ALONE,
     ) -> None:
-        self.team = team
+        self.team, self.n_rows = team, len(x)
         repeats = max(1, n_draws // len(x))
         self.x = x.repeat(repeats, 1)
         s = draw_noise_levels(len(self.x), noise_range, generator, coarse_share=0.0)

@@ -158,6 +158,7 @@ def test_narrow_gap_that_the_density_does_not_show_is_not_bridged(seed):
     assert LinearRegression().fit(chart.coordinates, p).score(chart.coordinates, p) > 0.994
 
 
+@pytest.mark.filterwarnings("ignore:the data fall into")
 def test_points_that_tangent_spaces_know_nothing_of_have_finite_coordinates(rng):
     line = np.zeros((60, 3))
     line[:, 0] = rng.uniform(size=60)

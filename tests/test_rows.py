@@ -17,7 +17,7 @@ from alignlearn._rows import training_rows
 from alignlearn.checkpoint import fingerprint
 from alignlearn.datasets import make_sphere
 from alignlearn.gaussian import Gaussian
-from alignlearn.models import trained
+from alignlearn.models import pieces, trained
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 every_model = pytest.mark.parametrize("name", MODELS)
@@ -194,6 +194,7 @@ def test_memory_of_a_fit_does_not_grow_with_rows_on_disk(make, on_disk, rng, mon
     """It grows with an array in memory, by at least its copy in double precision."""
     monkeypatch.setattr(_blocks, "BLOCK_VALUES", 2**15)
     monkeypatch.setattr(trained, "_HELD_OUT", 500)
+    monkeypatch.setattr(pieces, "_MAX_ROWS", 500)
     scales = np.where(np.arange(40) < 2, 1.0, 1e-3)
     rows = (rng.normal(size=(40_000, 40)) * scales).astype(np.float32)
     few, many = rows[:20_000], rows

@@ -323,7 +323,7 @@ class Diffusion(TrainedModel):
         if self.network is not None or self.image_shape is not None:
             return Pieces()
         seed = copy.deepcopy(rng).randint(np.iinfo(np.int32).max)
-        return team.first(lambda: find_pieces(x[kept], held_out, float(self.s_min), seed))
+        return team.first(lambda: find_pieces(Subset(x, kept), held_out, float(self.s_min), seed))
 
     def denoiser(self) -> Denoiser:
         """The trained denoiser."""

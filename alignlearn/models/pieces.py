@@ -11,6 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from alignlearn._rows import Subset
 from alignlearn.mixture import MixtureDenoiser
 from alignlearn.training import HeldOutLoss
 
@@ -23,8 +24,9 @@ _GAIN, _PATIENCE = 0.02, 2
 # A gain of the log-likelihood of a row, in nats, below which EM ends.
 _TOL = 0.05
 
-# Features of a full covariance, and rows from which it is estimated, at most: time.
-_MAX_FEATURES, _MAX_ROWS = 128, 20_000
+# Held-out rows at least, fewer are chance; features of a full covariance, and rows from which it is
+# estimated, at most: time.
+_MIN_HELD_OUT, _MAX_FEATURES, _MAX_ROWS = 50, 128, 20_000
 
 
 class Pieces(NamedTuple):
@@ -42,13 +44,13 @@ class Pieces(NamedTuple):
     loss: float = math.inf
 
 
-def find_pieces(x: Tensor, held_out: HeldOutLoss, noise: float, seed: int) -> Pieces:
+def find_pieces(x: Tensor | Subset, held_out: HeldOutLoss, noise: float, seed: int) -> Pieces:
     """The mixture of several pieces to which more pieces add nothing, if there is one.
 
     Parameters
     ----------
-    x : Tensor of shape (n, D)
-        Scaled rows.
+    x : Tensor or Subset of shape (n, D)
+        Scaled rows, in random order.
     held_out : HeldOutLoss
         Of other rows.
     noise : float
@@ -62,10 +64,10 @@ def find_pieces(x: Tensor, held_out: HeldOutLoss, noise: float, seed: int) -> Pi
     """
     from sklearn.mixture import GaussianMixture  # late: slow to import
 
-    if x.shape[1] > _MAX_FEATURES:
+    if held_out.n_rows < _MIN_HELD_OUT or held_out.x.shape[1] > _MAX_FEATURES:
         return Pieces()
     best, since_best = Pieces(), 0
-    rows = x[:_MAX_ROWS].double().cpu().numpy()
+    rows = x[torch.arange(min(len(x), _MAX_ROWS), device=held_out.x.device)].double().cpu().numpy()
     for n_pieces in _N_PIECES:
         if n_pieces > len(rows) // 2:
             return Pieces()
@@ -79,7 +81,7 @@ def find_pieces(x: Tensor, held_out: HeldOutLoss, noise: float, seed: int) -> Pi
         covariances = torch.from_numpy(mixture.covariances_)
         covariances.diagonal(dim1=-2, dim2=-1).sub_(mixture.reg_covar)
         parts = map(torch.from_numpy, (mixture.weights_, mixture.means_))
-        denoiser = MixtureDenoiser(*parts, covariances).to(x)
+        denoiser = MixtureDenoiser(*parts, covariances).to(held_out.x)
         loss, since_best = held_out.whole(denoiser), since_best + 1
         if loss < (1 - _GAIN) * best.loss:
             best, since_best = Pieces(denoiser if n_pieces > 1 else None, loss), 0
