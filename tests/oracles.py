@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.integrate import solve_ivp
+from scipy.integrate import quad, solve_ivp
 from scipy.stats import multivariate_normal
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -27,6 +27,16 @@ def gaussian_rates(variances, s_min, s_max):
     c = np.asarray(variances, dtype=float)
     stretch = 0.5 * np.log((c + s_min**2) / (c + s_max**2))
     return stretch / math.log(s_max / s_min)
+
+
+def gaussian_loss(variances, s_min, s_max):
+    """Denoising loss ``(1 + s^2) mean_i c_i / (c_i + s^2)`` of Gaussian data, mean over log s."""
+    c, low, high = np.asarray(variances, dtype=float), math.log(s_min), math.log(s_max)
+
+    def loss(u):
+        return (1 + math.exp(2 * u)) * np.mean(c / (c + math.exp(2 * u)))
+
+    return quad(loss, low, high)[0] / (high - low)
 
 
 def gaussian_denoiser(covariance):

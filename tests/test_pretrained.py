@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from oracles import Mixture, gaussian_rates, gaussian_sample
+from oracles import Mixture, gaussian_loss, gaussian_rates, gaussian_sample
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from tables import PREDICTIONS, SCHEDULES, GaussianNetwork, cases, pretrained
@@ -21,6 +21,7 @@ from alignlearn.schedules import Cosine, VarianceExploding
 from alignlearn.solvers import ReverseDiffusion
 from alignlearn.tabulated import Tabulated
 from alignlearn.tangent import lyapunov_frame
+from alignlearn.training import COARSE
 
 every_prediction = pytest.mark.parametrize("prediction", **cases(PREDICTIONS))
 every_schedule = pytest.mark.parametrize("schedule", **cases(SCHEDULES))
@@ -183,9 +184,9 @@ def test_every_clock_and_prediction_has_the_same_denoiser(clock, prediction):
 @pytest.mark.parametrize("schedule", [Cosine(), SCHEDULES["DDPM's table"]], ids=["smooth", "table"])
 def test_sample_and_density_are_those_of_the_gaussian(schedule):
     X = gaussian_sample(200)
-    options = moments(X) | {"random_state": 0}  # draws the noise of loss_
+    options = moments(X) | {"random_state": 0}
     model = pretrained(NoisePrediction(), schedule, LinearClock(999), **options).fit(X)
-    sample = model.sample(2000, random_state=0)
+    sample = model.sample(2000)
     smoothing = model.noise_range_[0] * np.exp(model.scaling_.log_unit)
     np.testing.assert_allclose(sample.mean(0), X.mean(0), atol=0.1)
     np.testing.assert_allclose(sample.std(0), X.std(0), rtol=0.05)
@@ -194,7 +195,9 @@ def test_sample_and_density_are_those_of_the_gaussian(schedule):
     expected = -0.5 * ((z**2 / np.diag(diagonal)).sum(1) + np.log(np.diag(diagonal)).sum())
     expected -= 1.5 * np.log(2 * np.pi)
     np.testing.assert_allclose(model.score_samples(X[:10]), expected, atol=0.05)
-    assert model.loss_ < 1
+    c = X.var(0) / np.exp(2 * model.scaling_.log_unit)
+    expected = gaussian_loss(c, model.noise_range_[0], COARSE)
+    assert model.loss_ == pytest.approx(expected, rel=0.05)  # 2000 draws of the noise
 
 
 @pytest.mark.parametrize("scale, shift", [(127.5, 127.5), (0.5, [1.0, -2.0, 3.0])])
