@@ -141,7 +141,18 @@ def table(tmp_path):
     return tmp_path / "plane.npy"
 
 
-def test_estimate_prints_the_report_and_writes_it(table, tmp_path, capsys):
+@pytest.fixture
+def small_reading(monkeypatch):
+    """Fewer points and paths, for time."""
+    kind = cli.LyapunovManifold
+    monkeypatch.setattr(
+        cli,
+        "LyapunovManifold",
+        lambda **options: kind(n_reference=10, n_paths=1, n_steps=2, **options),
+    )
+
+
+def test_estimate_prints_the_report_and_writes_it(table, tmp_path, capsys, small_reading):
     folder = tmp_path / "new" / "folder"
     arguments = ["estimate", str(table), "--max-iter", "5", "--output", str(folder)]
     assert cli.main(arguments) == 0
@@ -153,7 +164,9 @@ def test_estimate_prints_the_report_and_writes_it(table, tmp_path, capsys):
     assert (folder / "spectrum.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_estimate_prints_its_report_without_the_extras(table, tmp_path, capsys, monkeypatch):
+def test_estimate_prints_its_report_without_the_extras(
+    table, tmp_path, capsys, monkeypatch, small_reading
+):
     monkeypatch.setattr(cli, "_installed", lambda name: False)
     folder = tmp_path / "out"
     assert cli.main(["estimate", str(table), "--max-iter", "5", "--output", str(folder)]) == 0
@@ -163,7 +176,7 @@ def test_estimate_prints_its_report_without_the_extras(table, tmp_path, capsys, 
     assert [path.name for path in folder.iterdir()] == ["report.txt"]
 
 
-def test_demo_writes_report_and_pictures_and_says_where(tmp_path, capsys, small_demo):
+def test_demo_writes_report_and_pictures_and_says_where(tmp_path, capsys, small_reading):
     assert cli.main(["demo", "--max-iter", "5", "--output", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "Dimension of each class" in out
@@ -173,7 +186,7 @@ def test_demo_writes_report_and_pictures_and_says_where(tmp_path, capsys, small_
 
 
 def test_demo_says_what_to_install_when_the_extras_are_not_there(
-    tmp_path, capsys, monkeypatch, small_demo
+    tmp_path, capsys, monkeypatch, small_reading
 ):
     monkeypatch.setattr(cli, "_installed", lambda name: False)
     assert cli.main(["demo", "--max-iter", "5", "--output", str(tmp_path)]) == 0
@@ -181,17 +194,6 @@ def test_demo_says_what_to_install_when_the_extras_are_not_there(
     assert "pip install 'alignlearn[demo]'" in out
     assert "Intrinsic dimension" in out
     assert [path.name for path in tmp_path.iterdir()] == ["report.txt"]
-
-
-@pytest.fixture
-def small_demo(monkeypatch):
-    """Fewer points and paths, for time."""
-    kind = cli.LyapunovManifold
-    monkeypatch.setattr(
-        cli,
-        "LyapunovManifold",
-        lambda **options: kind(n_reference=10, n_paths=1, n_steps=2, **options),
-    )
 
 
 def test_info_names_versions_and_extras(capsys):

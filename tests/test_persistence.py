@@ -474,9 +474,10 @@ def edited(header, rng):
     return None
 
 
-def test_every_one_of_3000_mutations_is_refused_or_harmless(path, tmp_path):
+def test_every_one_of_3000_mutations_is_refused_or_harmless(path, tmp_path, monkeypatch):
     """Never another content, never another error, never memory that the file does not have."""
     rng = np.random.default_rng(0)
+    monkeypatch.setattr(_files.os, "fsync", lambda descriptor: None)  # a slow disk is not the law
     save(GaussianModel(window=(0.02, math.inf), random_state=np.random.RandomState(0)), path)
     save(LyapunovManifold(model=GaussianModel(), n_reference=3).fit(SPHERE), path)
     whole, expected, refused = path.read_bytes(), digest_of(path), 0
