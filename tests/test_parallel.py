@@ -19,8 +19,13 @@ from alignlearn.tangent import LyapunovFrame
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-N_ROWS, N_CHUNKS = 12, 3
-OPTIONS = {"n_paths": 2, "n_steps": 3, "n_reference": 20, "random_state": 0}
+N_ROWS, N_CHUNKS = 9, 3
+OPTIONS = {"n_paths": 2, "n_steps": 2, "n_reference": 10, "random_state": 0}
+# A model in float64 without training, and a trained one in float32.
+FAMILIES = {
+    "KernelDiffusion": MODELS["KernelDiffusion"],
+    "Diffusion": lambda: MODELS["Diffusion"](n_estimators=1),
+}
 
 
 def streamed(m, X):
@@ -47,14 +52,17 @@ ANSWERS = {
 
 @pytest.fixture(scope="module")
 def X():
-    return make_sphere(60, 2, random_state=0).points
+    return make_sphere(40, 2, random_state=0).points
 
 
 @pytest.fixture(scope="module")
 def manifolds(X):
-    """A model in float64 without training, and a trained one in float32."""
-    names = "KernelDiffusion", "Diffusion"
-    return {name: LyapunovManifold(model=MODELS[name](), **OPTIONS).fit(X) for name in names}
+    """Fitted manifolds with their charts, which small chunks would take long to make."""
+    fitted = {
+        name: LyapunovManifold(model=make(), **OPTIONS).fit(X) for name, make in FAMILIES.items()
+    }
+    assert all(np.isfinite(manifold.embedding_).all() for manifold in fitted.values())
+    return fitted
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +71,7 @@ def serial(manifolds, X):
     return {name: ask(manifold, X) for name, manifold in manifolds.items()}
 
 
-@pytest.fixture(params=["KernelDiffusion", "Diffusion"])
+@pytest.fixture(params=FAMILIES)
 def name(request):
     return request.param
 
@@ -99,9 +107,9 @@ def assert_same_bits(actual, expected):
 
 @contextmanager
 def dask_cluster():
-    """Two processes of dask.distributed on this machine, one thread each."""
+    """A process of dask.distributed on this machine with two threads; `loky` has two processes."""
     distributed = pytest.importorskip("distributed", reason="needs the extra `cluster`")
-    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True}
+    options = {"n_workers": 1, "threads_per_worker": 2, "processes": True}
     with (
         distributed.LocalCluster(
             host="127.0.0.1", dashboard_address=None, silence_logs=50, **options
@@ -246,7 +254,7 @@ def test_answers_neither_read_nor_change_global_state(enter, manifold, name, ser
 
 @every_surrounding
 def test_fit_neither_reads_nor_changes_global_state(enter, name, X):
-    template = LyapunovManifold(model=MODELS[name](), **OPTIONS)
+    template = LyapunovManifold(model=FAMILIES[name](), **OPTIONS)
     expected = template.fit(X).exponents_
     with enter():
         before = global_state()
