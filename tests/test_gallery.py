@@ -16,10 +16,10 @@ SCRIPTS = sorted(Path(__file__).resolve().parents[1].glob("examples/plot_*.py"))
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    """Narrow networks, eight steps, a pair of paths of two steps: the scripts end in seconds."""
+    """Narrow networks, two steps, a pair of paths of two steps: the scripts end in seconds."""
     train, reader = diffusion.train, LyapunovManifold._reader
     monkeypatch.setattr(
-        diffusion, "train", lambda *args, **kw: train(*args, **(kw | {"max_iter": 8}))
+        diffusion, "train", lambda *args, **kw: train(*args, **(kw | {"max_iter": 2}))
     )
     for module in (diffusion, trained):
         monkeypatch.setattr(module, "default_width", lambda n_samples, n_features: 16)

@@ -115,7 +115,7 @@ class Model(NamedTuple):
         watch = Stopwatch()
         budget = {"max_iter": 1200, "width": 64, "n_blocks": 2} | MODELS[name]
         if quick:
-            budget |= {"max_iter": 8, "width": 16, "n_blocks": 1}
+            budget |= {"max_iter": 2, "width": 16, "n_blocks": 1}
         model = FlowMatching(**budget, random_state=0).fit(X)
         print(f"  {name}: {model.n_iter_} steps in {watch:.0f} s, held-out loss {model.loss_:.3f}")
         return cls(model, model.flow(solver=Heun(), n_steps=2 if quick else 16))

@@ -177,7 +177,8 @@ def regularity(moons, z, noise, sde) -> None:
 def margins(quick: bool) -> None:
     """Proposition 4.1 on the moons: the report of `ManifoldSupport`."""
     X = make_moons_curve(100 if quick else 600, noise=0.02, random_state=0).points
-    manifold = LyapunovManifold(model=KernelDiffusion(), random_state=0)
+    small = {"n_paths": 2, "n_reference": 20} if quick else {}
+    manifold = LyapunovManifold(model=KernelDiffusion(), random_state=0, **small)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         support = ManifoldSupport(manifold, gamma=4.0, random_state=0).fit(X)
