@@ -131,7 +131,7 @@ class NoiseInNormalData:
     A value, whose name in test ids is the same in every process.
     """
 
-    schedule: Cosine = Cosine()
+    schedule: Trigonometric = Trigonometric()
 
     def __call__(self, x, t):
         return self.schedule.sigma(t.double())[:, None].to(x) * x
@@ -150,15 +150,20 @@ MODELS = {
     "KernelDiffusion": lambda **options: KernelDiffusion(random_state=0, **options),
     "Diffusion": lambda **options: Diffusion(
         **(
-            {"width": 16, "n_blocks": 1, "n_estimators": 2, "max_iter": 8, "random_state": 0}
+            {"width": 16, "n_blocks": 1, "n_estimators": 2, "max_iter": 4, "random_state": 0}
             | options
         )
     ),
     "FlowMatching": lambda **options: FlowMatching(
-        **({"width": 16, "n_blocks": 1, "max_iter": 8, "random_state": 0} | options)
+        **({"width": 16, "n_blocks": 1, "max_iter": 4, "random_state": 0} | options)
     ),
     "PretrainedModel": lambda **options: PretrainedModel(
-        NoiseInNormalData(), NoisePrediction(), Cosine(), shift=None, scale=None, random_state=0
+        NoiseInNormalData(),
+        NoisePrediction(),
+        Trigonometric(),
+        shift=None,
+        scale=None,
+        random_state=0,
     ).set_params(**options),
 }
 # Their networks compute in float32.
@@ -167,7 +172,9 @@ SINGLE_PRECISION = {"Diffusion", "FlowMatching", "PretrainedModel"}
 LEARNED_MODELS = {
     "GaussianModel": MODELS["GaussianModel"],
     "KernelDiffusion": lambda: MODELS["KernelDiffusion"](s_min=0.25),
-    "Diffusion": lambda: MODELS["Diffusion"](width=32, max_iter=600, s_min=0.05, window=(0.1, 1.0)),
+    "Diffusion": lambda: MODELS["Diffusion"](
+        width=32, max_iter=600, n_estimators=1, s_min=0.05, window=(0.1, 1.0)
+    ),
     "FlowMatching": lambda: MODELS["FlowMatching"](
         width=32, max_iter=1000, n_iter_no_change=40, s_min=0.05
     ),
