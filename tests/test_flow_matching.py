@@ -331,16 +331,16 @@ def off_circle(X):
 
 @pytest.mark.parametrize("coupling", [IndependentCoupling(), OptimalTransportCoupling()])
 def test_manifold_of_a_circle_is_found(coupling):
-    angle = np.random.default_rng(0).uniform(0, 2 * np.pi, 400)
+    angle = np.random.default_rng(0).uniform(0, 2 * np.pi, 300)
     X = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     model = small(coupling=coupling, width=32, max_iter=400, batch_size=128)
-    m = LyapunovManifold(model=model, n_reference=60, random_state=0).fit(X)
+    m = LyapunovManifold(model=model, n_reference=30, random_state=0).fit(X)
     assert m.dimension_ == 1 and (m.dimension(X[:50]) == 1).mean() > 0.9
-    cosines = np.abs((m.tangent_space(X[:100])[..., 0] * X[:100]).sum(1))
+    cosines = np.abs((m.tangent_space(X[:50])[..., 0] * X[:50]).sum(1))
     assert np.degrees(np.arcsin(np.median(cosines))) < 5
     assert off_circle(m.sample(200)) < 0.1
     assert np.isfinite(m.score_samples(X[:9])).all()
-    assert np.isfinite(m.transform(X)).all() and np.isfinite(m.project(X)).all()
+    assert np.isfinite(m.transform(X[:9])).all() and np.isfinite(m.project(X[:9])).all()
     if m.model_.has_score:
         assert off_circle(m.project(1.05 * X[:20])) < 0.02
 

@@ -60,9 +60,9 @@ def test_data_without_normal_directions_stay():
 
 
 def test_noise_around_a_circle_is_removed():
-    sample = make_sphere(1500, 1, noise=0.1, random_state=0)
+    sample = make_sphere(800, 1, noise=0.1, random_state=0)
     model = KernelDiffusion(s_min=0.1, s_max=1.0)
-    m = LyapunovManifold(model=model, random_state=0).fit(sample.points)
+    m = LyapunovManifold(model=model, n_reference=50, n_paths=4, random_state=0).fit(sample.points)
     assert m.dimension_ == 1
     rms = [
         np.sqrt(np.mean((np.linalg.norm(x, axis=1) - 1) ** 2))

@@ -12,13 +12,14 @@ from alignlearn.models import Diffusion, KernelDiffusion
 from alignlearn.report import GeometryReport, local_pca_dimension, scale_dimensions
 
 rng = np.random.default_rng(0)
+FEW = {"n_reference": 30, "n_paths": 2, "random_state": 0}
 
 
 @pytest.fixture(scope="module")
 def sphere():
     X = make_sphere(300, 2, random_state=0).points
     y = np.where(X[:, 0] > 0, "east", "west")
-    manifold = LyapunovManifold(model=KernelDiffusion(), n_reference=60, random_state=0).fit(X)
+    manifold = LyapunovManifold(model=KernelDiffusion(), **FEW).fit(X)
     return manifold, X, y
 
 
@@ -30,7 +31,7 @@ def report(sphere):
 
 def test_the_numbers_are_those_of_the_estimator(sphere, report):
     manifold, X, y = sphere
-    assert (report.n_samples, report.n_features, report.n_points) == (300, 3, 60)
+    assert (report.n_samples, report.n_features, report.n_points) == (300, 3, 30)
     assert report.estimate == manifold.dimension_estimate_
     np.testing.assert_array_equal(
         report.exponents[1], np.median(manifold.reference_exponents_, axis=0)
@@ -83,8 +84,7 @@ def test_a_spectrum_without_a_clear_gap_is_reported(report):
 
 def test_a_trained_model_tells_its_loss_and_steps():
     X = rng.standard_normal((60, 2)) @ np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
-    manifold = LyapunovManifold(model=Diffusion(max_iter=5), n_paths=1, random_state=0)
-    manifold.fit(X)
+    manifold = LyapunovManifold(model=Diffusion(width=16, max_iter=5), **FEW).fit(X)
     report = GeometryReport.from_estimator(manifold, X)
     assert report.loss == manifold.model_.loss_
     assert f"held-out loss {report.loss:.3f}" in str(report)
@@ -92,11 +92,11 @@ def test_a_trained_model_tells_its_loss_and_steps():
     assert report.classes == () and "class" not in str(report)
 
 
-def test_the_report_turns_with_the_units(sphere):
+def test_the_report_turns_with_the_units(sphere, report):
     """Lengths grow with the data, counts stay."""
-    manifold, X, _ = sphere
-    large = LyapunovManifold(model=KernelDiffusion(), n_reference=60, random_state=0).fit(1024 * X)
-    a, b = (GeometryReport.from_estimator(m, Z) for m, Z in [(manifold, X), (large, 1024 * X)])
+    X = sphere[1]
+    large = LyapunovManifold(model=KernelDiffusion(), **FEW).fit(1024 * X)
+    a, b = report, GeometryReport.from_estimator(large, 1024 * X)
     assert b.estimate.dimension == a.estimate.dimension
     np.testing.assert_allclose(b.window, 1024 * np.array(a.window), rtol=1e-6)
     np.testing.assert_allclose(b.thickness, 1024 * a.thickness, rtol=1e-3)

@@ -82,11 +82,12 @@ def test_a_step_across_is_seen_that_the_svm_alone_does_not_see(support):
 
 @pytest.mark.parametrize("make_model", **cases(MODELS))
 def test_fitted_models_and_manifolds_are_used_as_they_are(make_model):
-    model = make_model().fit(X)
-    manifold = small(make_model()).fit(X)
+    rows = X[:60]
+    model = make_model().fit(rows)
+    manifold = small(make_model()).fit(rows)
     for given in (model, FrozenEstimator(manifold)):
         before = pickle.dumps(given)
-        s = ManifoldSupport(given, random_state=0).fit(X)
+        s = ManifoldSupport(given, n_report=20, random_state=0).fit(rows)
         assert pickle.dumps(given) == before
         used = s.manifold_.model_ if given is model else s.manifold_
         assert used is (given.estimator if isinstance(given, FrozenEstimator) else given)
