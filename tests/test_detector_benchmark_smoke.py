@@ -56,6 +56,10 @@ def test_a_tiny_run_measures_every_detector_and_makes_a_table(tmp_path):
     assert run_jobs(lambda job: 1 / 0, [job], store) == 0  # done already
     rows = detector.table(store.latest()).splitlines()
     assert len(rows) == 2 + len(kinds) and all(row.count("|") == 11 for row in rows)
+    header, _, row = detector.summary(store.latest()).splitlines()
+    assert header.count("|") == row.count("|") == 3 + len(kinds) and row.count(" / ") == 2 * len(
+        kinds
+    )
     best = detector.best_of(result["auc"], "OneClassSVM")
     assert all(best[kind] >= result["auc"]["OneClassSVM"][kind] for kind in kinds)
 
