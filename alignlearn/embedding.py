@@ -302,7 +302,8 @@ def _principal_axes(x: np.ndarray, p: int) -> np.ndarray:
     """At most p leading principal components (m, c) of points, without those that are rounding."""
     from sklearn.decomposition import PCA  # late: slow to import
 
-    z = PCA(min(p, *x.shape), random_state=0).fit_transform(x)
+    pca = PCA(min(p, *x.shape), random_state=0).set_output(transform="default")
+    z = pca.fit_transform(x)
     return z[:, z.std(axis=0) > 1e-6 * z[:, 0].std()]
 
 
