@@ -320,7 +320,8 @@ def _most_isometric(J: np.ndarray, weights: np.ndarray) -> np.ndarray:
     J = J.swapaxes(1, 2).reshape(m * d, p)  # a product of matrices for all points at once
     rows = np.repeat(w, d)[:, None]
     scale = np.sqrt((rows * J**2).sum(axis=0) / d)
-    J = J / np.where(scale > 0, scale, 1.0)
+    scale = np.where(scale > 0, scale, 1.0)  # of a function without gradient
+    J = J / scale
     mean = J.T @ (rows * J)  # of the dual metric (p, p)
 
     def distortion(a: np.ndarray) -> tuple[float, np.ndarray]:

@@ -18,8 +18,8 @@ from alignlearn._arrays import row_chunks
 # Sine of the angle between an edge and the tangent spaces at its ends from which it is a short cut.
 STEEP = 0.7
 
-# Neighbours that the ends of an edge share at least. Of 14 on a surface, even the ends of the
-# longest edges share more than 5 in the mean; those of a bridge over a gap what else crosses it.
+# Neighbours that the ends of an edge share at least. On a surface near points share many of theirs;
+# the ends of a bridge over a gap only what else crosses it.
 SHARED = 3
 
 # Share of the edges to nearest neighbours that each rule cuts at most, at first: where more of them

@@ -14,7 +14,7 @@ from alignlearn.datasets import (
     make_sphere,
     make_swiss_roll,
 )
-from alignlearn.embedding import align_tangent_spaces, default_n_neighbors
+from alignlearn.embedding import _most_isometric, align_tangent_spaces, default_n_neighbors
 
 
 def level(a, b):
@@ -156,6 +156,13 @@ def test_narrow_gap_that_the_density_does_not_show_is_not_bridged(seed):
     chart, p = chart_of(sample), sample.parameters
     assert np.abs(p[chart.neighbors, 0] - p[:, :1]).max() < np.pi
     assert LinearRegression().fit(chart.coordinates, p).score(chart.coordinates, p) > 0.994
+
+
+def test_functions_without_gradient_are_no_part_of_what_keeps_lengths(rng):
+    J = rng.normal(size=(50, 4, 2))
+    J[:, 1] = 0
+    A = _most_isometric(J, np.ones(50))
+    assert np.isfinite(A).all()
 
 
 @pytest.mark.filterwarnings("ignore:the data fall into")

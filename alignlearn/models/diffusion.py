@@ -290,16 +290,14 @@ class Diffusion(TrainedModel):
                 checkpoint=checkpoint,
                 team=team,
             )
-            budget -= history.steps[-1] if history.steps else 0
-            beaten = pieces.loss < history.best_loss and not (flat or members or history.stopped)
-            if beaten:
-                flat, members, histories = True, [], []  # over again, from the closed form
-                continue
-            if history.best_step or not members:
+            if pieces.loss < history.best_loss and not (flat or members or history.stopped):
+                flat = True  # over again, from the closed form
+            elif history.best_step or not members:
                 members.append(member)
                 histories.append(history)
             if history.stopped:
                 break
+            budget -= history.steps[-1]
         learned = self._learned(members, histories, basis, noise_range)
         vars(self).update(self._probed(learned, x))
         context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes=dict)
