@@ -44,6 +44,9 @@ _SPARSE_DIMENSION = 3
 # bent one is approached from both sides.
 _SPARE = 4
 
+# Steps of that search at most: data that lie near no surface have no minimum worth more.
+_MAX_ITER = 500
+
 # Space between components, as a share of their mean extent.
 _SPACING = 0.25
 
@@ -343,7 +346,9 @@ def _most_isometric(J: np.ndarray, weights: np.ndarray) -> np.ndarray:
         rest = [j for j in range(p) if j not in greedy]
         greedy.append(min(rest, key=lambda j: distortion(whitened([*greedy, j]))[0]))
     found = [
-        optimize.minimize(distortion, whitened(start), jac=True, method="L-BFGS-B")
+        optimize.minimize(
+            distortion, whitened(start), jac=True, method="L-BFGS-B", options={"maxiter": _MAX_ITER}
+        )
         for start in (list(range(d)), greedy)
     ]
     return min(found, key=lambda r: r.fun).x.reshape(p, d) / scale[:, None]
