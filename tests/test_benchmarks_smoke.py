@@ -171,7 +171,7 @@ def test_every_script_measures_and_makes_its_tables(tmp_path):
     common.Store("frame_cost", tmp_path).append(
         {
             **store.records()[0],
-            "result": frame_cost.measure_here(20, 3, 3, n_train=60, repeats=1),
+            "result": frame_cost.measure_here(4, 3, 3, n_train=30, repeats=1),
         }
     )
     size.NARROW = {"width": 8, "n_blocks": 1}
@@ -211,9 +211,9 @@ def test_every_script_measures_and_makes_its_tables(tmp_path):
     [columns] = column_cost.make_jobs([(4, 1, 2)], job.manifold, repeats=1)
     store = common.Store("column_cost", tmp_path)
     assert common.run_jobs(column_cost.measure, [columns], store, workers=1) == 0
-    random = peer_speed.case_of(60, 4, 2)
-    found = {"method": "alignlearn", "n": 60, "D": 4, "d": 2, "limit_s": 9.0, "too_slow": False}
-    found |= peer_speed.measure_here("alignlearn", 60, 4, 2, 0, max_iter=2)
+    random = peer_speed.case_of(30, 4, 2)
+    found = {"method": "alignlearn", "n": 30, "D": 4, "d": 2, "limit_s": 9.0, "too_slow": False}
+    found |= peer_speed.measure_here("alignlearn", 30, 4, 2, 0, max_iter=2)
     slow = {**found, "method": "DANCo", "seconds": None, "dimension": None, "too_slow": True}
     for result in (found, slow):
         peers = common.Job(random, 0, job.manifold, {"method": result["method"]})

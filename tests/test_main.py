@@ -5,6 +5,8 @@ import sys
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
+from sklearn.utils import Bunch
 
 import alignlearn.__main__ as cli
 from alignlearn._tables import TableError, read_table
@@ -143,7 +145,10 @@ def table(tmp_path):
 
 @pytest.fixture
 def small_reading(monkeypatch):
-    """Fewer points and paths, for time."""
+    """Fewer points and paths, and of the digits only some, for time."""
+    digits = load_digits()
+    few = Bunch(data=digits.data[:300], target=digits.target[:300])
+    monkeypatch.setattr("sklearn.datasets.load_digits", lambda: few)
     kind = cli.LyapunovManifold
     monkeypatch.setattr(
         cli,
