@@ -108,14 +108,16 @@ def prior_weights(n_exponents: int, prior: float | None) -> np.ndarray:
     return np.exp(-0.5 * distance**2)
 
 
-def _scores(exponents: np.ndarray, prior: float | None) -> np.ndarray:
-    """Weighted gap behind every exponent; behind the last one, what makes up for no gap."""
+def _scores(exponents: np.ndarray, prior: float | None, whole: bool) -> np.ndarray:
+    """Weighted gap behind every exponent; behind the last of all, what makes up for no gap."""
     gaps = spectral_gaps(exponents)
-    gaps[:, -1] = FULL
+    gaps[:, -1] = FULL if whole or gaps.shape[1] == 1 else 0.0
     return gaps * prior_weights(gaps.shape[1], prior)
 
 
-def pointwise_dimension(exponents: np.ndarray, prior: float | None = None) -> np.ndarray:
+def pointwise_dimension(
+    exponents: np.ndarray, prior: float | None = None, *, whole: bool = True
+) -> np.ndarray:
     """Number of exponents above the largest gap, at each point; k where there is no gap.
 
     The floor itself is not appended as one more exponent: half-learned normal directions stay
@@ -127,6 +129,9 @@ def pointwise_dimension(exponents: np.ndarray, prior: float | None = None) -> np
         Rates in descending order, normal to the data -1.
     prior : float, optional
         Guess of the dimension that weighs the gaps.
+    whole : bool, default=True
+        Whether there are no more directions than exponents. Else these are the leading ones, and
+        that all of them are tangent is no answer.
 
     Returns
     -------
@@ -140,7 +145,7 @@ def pointwise_dimension(exponents: np.ndarray, prior: float | None = None) -> np
     >>> pointwise_dimension(np.array([[0.0, -0.1, -0.9], [0.0, -0.01, -0.02]]))
     array([2, 3])
     """
-    return 1 + _scores(exponents, prior).argmax(axis=1)
+    return 1 + _scores(exponents, prior, whole).argmax(axis=1)
 
 
 def clarity(exponents: np.ndarray) -> float:
@@ -159,7 +164,11 @@ def clarity(exponents: np.ndarray) -> float:
 
 
 def estimate_dimension(
-    exponents: np.ndarray, prior: float | None = None, *, refuted: bool = False
+    exponents: np.ndarray,
+    prior: float | None = None,
+    *,
+    refuted: bool = False,
+    whole: bool = True,
 ) -> DimensionEstimate:
     """Dimension of the whole sample.
 
@@ -176,13 +185,15 @@ def estimate_dimension(
         clear.
     refuted : bool, default=False
         Whether the exponents are known to be wrong: the prior is the answer, whatever they say.
+    whole : bool, default=True
+        As of `pointwise_dimension`.
 
     Returns
     -------
     DimensionEstimate
     """
     largest = 0.0 if refuted else clarity(exponents)
-    scores = _scores(exponents, None)
+    scores = _scores(exponents, None, whole)
     k, votes = scores.shape[1], 1 + scores.argmax(axis=1)
     counts = np.bincount(votes, minlength=k + 1)[1:]
     dimension = 1 + int(np.lexsort((scores.mean(axis=0), counts))[-1])
@@ -190,7 +201,7 @@ def estimate_dimension(
     clear = largest >= CLEAR or agreed
     if not clear and prior is not None:
         if not refuted:
-            scores = _scores(exponents, prior)
+            scores = _scores(exponents, prior, whole)
             votes = 1 + scores.argmax(axis=1)
         best = scores.mean(axis=0).argmax() + 1 if largest >= FAINT else round(prior)
         dimension = int(np.clip(best, 1, k))

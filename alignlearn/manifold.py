@@ -67,8 +67,8 @@ class LyapunovManifold(
         ``max(4, 64 / D)``: with few features there is little to average within a path.
     window : (s_min, s_max), optional
         Noise levels over which vectors are taken, in units of the data's standard deviation.
-        Default: the model's own, or 2.5 or 5 times coarser where the gap is much clearer there,
-        as it is when noise hides the fine scales.
+        Default: the model's own; where noise hides the finest scales its upper end, or what is
+        coarser.
     n_reference : int, default=200
         Training points at which `fit` measures the spectrum.
     n_neighbors : int, optional
@@ -394,7 +394,9 @@ class LyapunovManifold(
     def _pointwise(self, exponents: np.ndarray) -> np.ndarray:
         if self._uniform:
             return np.full(len(exponents), self.dimension_)
-        return pointwise_dimension(inside_span(self.model_, exponents), self.neighbor_dimension_)
+        inside = inside_span(self.model_, exponents)
+        whole = inside.shape[1] == self.model_.scaling_.rank
+        return pointwise_dimension(inside, self.neighbor_dimension_, whole=whole)
 
     @property
     def _n_features_out(self) -> int:

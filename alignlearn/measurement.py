@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from alignlearn.derivatives import ALL_COLUMNS
-from alignlearn.dimension import DimensionEstimate, clarity, estimate_dimension, local_extent
+from alignlearn.dimension import FULL, DimensionEstimate, clarity, estimate_dimension, local_extent
 from alignlearn.frames import FrameReader
 from alignlearn.models.base import GenerativeModel
 from alignlearn.neighbors import calibrated_dimension, contradiction
@@ -15,10 +15,12 @@ from alignlearn.neighbors import calibrated_dimension, contradiction
 # A first normal exponent above this speaks of noise or too little training.
 _FAR_FROM_FLOOR = -0.25
 
-# Where the finest window contracts nothing beyond this rate, as under noise, windows coarser by
-# these factors are taken if the gap, at a few points, is so many times larger: a coarser frame is
-# biased by curvature (docs/benchmarks.md).
-_UNCONTRACTED, _COARSER, _CLEARER = -0.5, (2.5, 5.0), 1.5
+# Where the finest window contracts nothing beyond this rate, as under noise, others are tried: its
+# upper end alone, since noise hides the scales below its size, and only if nothing contracts there
+# either, coarser ones, which curvature biases. One is taken if the gap, at a few points, is so many
+# times larger; for noise of any size it is 1.5 to 2.5 times as large at the upper end.
+_UNCONTRACTED, _CLEARER = -0.5, 1.25
+_UPPER_END, _COARSER = 0.5, (1.0, 2.5, 5.0)
 _WINDOW_POINTS = 64
 
 # Rows among which neighbours are sought at most, and numbers in them: time and memory.
@@ -76,12 +78,13 @@ def measure(
     exponents = frames.exponents(reference, n_columns, chosen)
     inside = inside_span(frames.model, exponents)
     rank, D = frames.model.scaling_.rank, X.shape[1]
+    whole = inside.shape[1] == rank
     prior = _contradiction(frames.model, X, reference, local_extent(inside, *chosen))
     refuted = prior is not None
-    estimate = estimate_dimension(inside, prior, refuted=refuted)
+    estimate = estimate_dimension(inside, prior, refuted=refuted, whole=whole)
     if not estimate.clear and not refuted:
         prior = _neighbor_dimension(frames, X)
-        estimate = estimate_dimension(inside, prior)
+        estimate = estimate_dimension(inside, prior, whole=whole)
         if prior >= rank and rank < D:
             # Noise would not leave a linear span: that is the manifold if neighbours fill it.
             estimate = estimate._replace(dimension=rank, confidence=1.0, resolved=False)
@@ -103,23 +106,22 @@ def spread_rows(X: np.ndarray, n_rows: int) -> np.ndarray:
 
 
 def _choose_window(frames, X, given, n_components) -> tuple[tuple[float, float], int]:
-    """Window and number of columns: the finest window unless a coarser is clearer."""
+    """Window and number of columns: the finest window unless another is clearer."""
     model = frames.model
-    low, high = model.window_ if given is None else given
+    low, high = map(float, model.window_ if given is None else given)
     s_max = model.noise_range_[1]
-    best, chosen, n_chosen = 0.0, (float(low), float(high)), 0
-    for factor in [1.0, *_COARSER]:
-        window = (float(factor * low), float(factor * high))
-        if factor > 1 and window[1] > s_max:
-            break
+    windows = [(low, high)]
+    windows += [(max(low, _UPPER_END * f * high), f * high) for f in _COARSER if f * high <= s_max]
+    best, chosen, n_chosen = 0.0, windows[0], 0
+    for window in windows:
         n_columns = _columns_needed(frames, spread_rows(X, _SEARCH_POINTS), window, n_components)
         exponents = inside_span(model, frames.exponents(X, n_columns, window))
-        largest = clarity(exponents)
-        if factor == 1 or largest > _CLEARER * best:
+        largest, first = clarity(exponents), window == windows[0]
+        if first or largest > _CLEARER * best:
             best, chosen, n_chosen = largest, window, n_columns
         # Noise would fill all dimensions and keep the normal directions from contracting.
-        noisy = model.scaling_.rank == model.n_features_in_
-        if given is not None or not noisy or np.median(exponents[:, -1]) < _UNCONTRACTED:
+        noisy = given is None and model.scaling_.rank == model.n_features_in_
+        if not noisy or np.median(exponents[:, -1]) < _UNCONTRACTED or (not first and best >= FULL):
             break
     return chosen, n_chosen
 

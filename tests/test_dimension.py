@@ -37,6 +37,13 @@ def test_where_nothing_contracts_the_dimension_is_full_and_not_resolved():
     assert estimate.dimension == D and not estimate.resolved
 
 
+def test_all_leading_directions_are_no_answer_where_there_are_more():
+    rates = np.tile([0.0, -0.01, -0.05, -0.07, -0.09, -0.11], (20, 1))  # small gaps only
+    for whole, expected in ((True, D), (False, 2)):
+        assert (pointwise_dimension(rates, whole=whole) == expected).all()
+        assert estimate_dimension(rates, whole=whole).dimension == expected
+
+
 @pytest.mark.parametrize("d", range(1, D))
 def test_minority_of_outliers_moves_the_confidence_only(d):
     outliers = spectrum(1 + d % (D - 1), n=6)

@@ -60,6 +60,17 @@ def test_gaussian_data_have_the_closed_form_exponents_at_every_point(gaussian, X
     np.testing.assert_allclose(gaussian.exponents_, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "noise, window",
+    [(0.0, (0.02, 0.2)), (0.02, (0.02, 0.2)), (0.15, (0.1, 0.2)), (1.2, (0.25, 0.5))],
+)
+def test_noise_raises_the_window_no_more_than_it_must(noise, window, rng):
+    X = rng.standard_normal((400, 3)) * [2.0, 2.0, 0.0] + noise * rng.standard_normal((400, 3))
+    manifold = LyapunovManifold(model=GaussianModel(), random_state=0).fit(X)
+    assert manifold.window_ == pytest.approx(window)
+    assert manifold.dimension_ == 2
+
+
 @pytest.mark.parametrize("make_solver", **cases(STOCHASTIC_SOLVERS))
 def test_every_reverse_process_finds_the_plane(make_solver, X):
     solver = make_solver(SCHEDULES["variance exploding"])
