@@ -305,7 +305,9 @@ def _first_right(lifts: tuple, is_off: Callable[[Lift], float], reasons: list[st
     """The first lift that is off by at most 1, or the last one; `reasons` why not others."""
     for lift in dict.fromkeys(lifts[:-1]):
         try:
-            off = is_off(lift)
+            with warnings.catch_warnings():  # torch's own must be no reason where they are errors
+                warnings.simplefilter("ignore", DeprecationWarning)
+                off = is_off(lift)
         except Exception as error:
             if is_out_of_memory(error):
                 raise

@@ -1,5 +1,7 @@
 """Laws of the lifts: each is the dense Jacobian, and the probe takes the first that is right."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -246,6 +248,17 @@ def test_probe_does_not_hide_that_memory_is_short(x):
     first = Derivative(DoubleBackward(), ReverseMode(1))
     with pytest.raises(torch.cuda.OutOfMemoryError):
         probe_derivative(step, x, first=first)
+
+
+@pytest.mark.filterwarnings("error")
+def test_probe_does_not_take_a_deprecation_for_a_failure(x):
+    class Old(ForwardMode):
+        def __call__(self, *arguments):
+            warnings.warn("torch.something is deprecated", DeprecationWarning, stacklevel=1)
+            return super().__call__(*arguments)
+
+    first = Derivative(Old(1), ReverseMode(1))
+    assert probe_derivative(torch.sin, x, first=first) == first
 
 
 MIXING = {
