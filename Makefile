@@ -14,7 +14,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python -m alignlearn demo
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2
 
 contract: $(OTHER)/.installed
 	$(OTHER)/bin/python -m pytest tests/test_estimator_checks.py tests/test_callbacks.py \

@@ -17,8 +17,9 @@ _FAR_FROM_FLOOR = -0.25
 
 # Where the finest window contracts nothing beyond this rate, as under noise, others are tried: its
 # upper end alone, since noise hides the scales below its size, and only if nothing contracts there
-# either, coarser ones, which curvature biases. One is taken if the gap, at a few points, is so many
-# times larger; for noise of any size it is 1.5 to 2.5 times as large at the upper end.
+# either, coarser ones, which curvature biases. One is taken if something contracts there and the
+# gap, at a few points, is so many times larger; for noise of any size it is 1.5 to 2.5 times as
+# large at the upper end.
 _UNCONTRACTED, _CLEARER = -0.5, 1.25
 _UPPER_END, _COARSER = 0.5, (1.0, 2.5, 5.0)
 _WINDOW_POINTS = 64
@@ -117,7 +118,7 @@ def _choose_window(frames, X, given, n_components) -> tuple[tuple[float, float],
         n_columns = _columns_needed(frames, spread_rows(X, _SEARCH_POINTS), window, n_components)
         exponents = inside_span(model, frames.exponents(X, n_columns, window))
         largest, first = clarity(exponents), window == windows[0]
-        if first or largest > _CLEARER * best:
+        if first or largest > max(_CLEARER * best, FULL):
             best, chosen, n_chosen = largest, window, n_columns
         # Noise would fill all dimensions and keep the normal directions from contracting.
         noisy = given is None and model.scaling_.rank == model.n_features_in_

@@ -13,7 +13,23 @@ import torch  # noqa: E402
 
 torch.set_num_threads(1)
 
+# Files whose fixtures take long: one worker of xdist has all their tests.
+TOGETHER = {"test_checkpoint.py", "test_parallel.py", "test_streaming.py", "test_team.py"}
+
 SCRIPTS = Path(__file__).resolve().parents[1] / "examples" / "benchmarks"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Test by test, but for those that go together."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.partition("::")[0]
+            return file if Path(file).name in TOGETHER else nodeid
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture

@@ -20,8 +20,6 @@ from alignlearn.checkpoint import FILE
 from alignlearn.datasets import make_sphere
 from alignlearn.models import Diffusion
 
-pytestmark = pytest.mark.xdist_group("checkpoint")  # other processes are started once
-
 X = make_sphere(60, 2, random_state=0).points
 ROOT = Path(__file__).parent.parent
 

@@ -72,7 +72,7 @@ def test_every_container_gives_the_answers_of_its_array(container, precision):
 @pytest.mark.parametrize("container, precision", **cases(CONTAINERS))
 def test_models_read_every_container(make_model, container, precision):
     model = make_model().fit(container(rows()))
-    assert np.isfinite(model.score_samples(container(rows()))).all()
+    assert np.isfinite(model.score_samples(container(rows()[:5]))).all()
     assert model.n_features_in_ == 3
 
 

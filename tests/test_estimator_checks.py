@@ -32,12 +32,9 @@ WRAPPED = ("Diffusion", "GaussianModel")
 ESTIMATORS = (
     MODELS
     | {f"ManifoldSupport({name})": support(MODELS[name]) for name in WRAPPED}
-    | {
-        f"LyapunovManifold({name})": manifold(MODELS[name])
-        for name in (*WRAPPED, "FlowMatching", "PretrainedModel")  # another process; another fit
-    }
+    | {f"LyapunovManifold({name})": manifold(MODELS[name]) for name in WRAPPED}
 )
-TRANSFORMERS = {f"LyapunovManifold({name})": manifold(MODELS[name]) for name in WRAPPED}
+TRANSFORMERS = {"LyapunovManifold(GaussianModel)": manifold(MODELS["GaussianModel"])}
 
 # What `check_estimator` leaves out, by the names of scikit-learn 1.6 to 1.9; those that a version
 # does not have are passed over. `check_param_validation` is not among them: it wants the private

@@ -17,10 +17,7 @@ from alignlearn._arrays import torch_threads
 from alignlearn.datasets import make_sphere
 from alignlearn.tangent import LyapunovFrame
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
-    pytest.mark.xdist_group("parallel"),  # the serial answers are computed once
-]
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 N_ROWS, N_CHUNKS = 9, 3
 OPTIONS = {"n_paths": 2, "n_steps": 2, "n_reference": 10, "random_state": 0}

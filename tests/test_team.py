@@ -16,7 +16,6 @@ from alignlearn._team import ALONE, Team
 
 ROOT = Path(__file__).parent.parent
 FITS = ["Diffusion", "FlowMatching", "rows on disk", "LyapunovManifold", "network of the user"]
-pytestmark = pytest.mark.xdist_group("team")  # other processes are started once
 
 
 @pytest.fixture(scope="module")
