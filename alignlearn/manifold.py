@@ -67,8 +67,8 @@ class LyapunovManifold(
         ``max(4, 64 / D)``: with few features there is little to average within a path.
     window : (s_min, s_max), optional
         Noise levels over which vectors are taken, in units of the data's standard deviation.
-        Default: the model's own; where noise hides the finest scales its upper end, or what is
-        coarser.
+        Default: the model's own; where noise hides the finest scales its upper end, with coarser
+        ones if they are clearer.
     n_reference : int, default=200
         Training points at which `fit` measures the spectrum.
     n_neighbors : int, optional

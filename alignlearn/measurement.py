@@ -15,11 +15,11 @@ from alignlearn.neighbors import calibrated_dimension, contradiction
 # A first normal exponent above this speaks of noise or too little training.
 _FAR_FROM_FLOOR = -0.25
 
-# Where the finest window contracts nothing beyond this rate, as under noise, others are tried: its
-# upper end alone, since noise hides the scales below its size, and only if nothing contracts there
-# either, coarser ones, which curvature biases. One is taken if something contracts there and the
-# gap, at a few points, is so many times larger; for noise of any size it is 1.5 to 2.5 times as
-# large at the upper end.
+# Where the finest window contracts nothing beyond this rate, as under noise, others are tried in
+# turn: its upper end alone, since noise hides the scales below its size, then more and more coarse
+# scales with it. One is taken if something contracts there and the gap, at a few points, is so many
+# times larger; by the closed form noise makes it 1.5 to 2.5 times as large at the upper end, and
+# coarser scales are clearer where curvature does not bias them, and only there.
 _UNCONTRACTED, _CLEARER = -0.5, 1.25
 _UPPER_END, _COARSER = 0.5, (1.0, 2.5, 5.0)
 _WINDOW_POINTS = 64
@@ -107,12 +107,12 @@ def spread_rows(X: np.ndarray, n_rows: int) -> np.ndarray:
 
 
 def _choose_window(frames, X, given, n_components) -> tuple[tuple[float, float], int]:
-    """Window and number of columns: the finest window unless another is clearer."""
+    """Window and number of columns: the finest window unless others are clearer."""
     model = frames.model
     low, high = map(float, model.window_ if given is None else given)
     s_max = model.noise_range_[1]
-    windows = [(low, high)]
-    windows += [(max(low, _UPPER_END * f * high), f * high) for f in _COARSER if f * high <= s_max]
+    upper = max(low, _UPPER_END * high)
+    windows = [(low, high), *((upper, f * high) for f in _COARSER if f * high <= s_max)]
     best, chosen, n_chosen = 0.0, windows[0], 0
     for window in windows:
         n_columns = _columns_needed(frames, spread_rows(X, _SEARCH_POINTS), window, n_components)
@@ -120,9 +120,11 @@ def _choose_window(frames, X, given, n_components) -> tuple[tuple[float, float],
         largest, first = clarity(exponents), window == windows[0]
         if first or largest > max(_CLEARER * best, FULL):
             best, chosen, n_chosen = largest, window, n_columns
+        elif best >= FULL:
+            break
         # Noise would fill all dimensions and keep the normal directions from contracting.
         noisy = given is None and model.scaling_.rank == model.n_features_in_
-        if not noisy or np.median(exponents[:, -1]) < _UNCONTRACTED or (not first and best >= FULL):
+        if not noisy or np.median(exponents[:, -1]) < _UNCONTRACTED:
             break
     return chosen, n_chosen
 
