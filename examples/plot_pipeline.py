@@ -32,8 +32,10 @@ scaled = pipeline[-1]
 # there are two directions to go.
 
 figure, axes = plt.subplots(1, 2, figsize=(12, 4.5), layout="constrained", sharey=True)
-SpectrumDisplay.from_estimator(plain, ax=axes[0]).ax_.set_title("as it is")
-SpectrumDisplay.from_estimator(scaled, ax=axes[1]).ax_.set_title("behind a StandardScaler")
+SpectrumDisplay.from_estimator(plain, ax=axes[0]).ax_.set_title("as it is", loc="right")
+SpectrumDisplay.from_estimator(scaled, ax=axes[1]).ax_.set_title(
+    "behind a StandardScaler", loc="right"
+)
 plt.show()
 
 # %%
