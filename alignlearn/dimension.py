@@ -111,7 +111,7 @@ def prior_weights(n_exponents: int, prior: float | None) -> np.ndarray:
 def _scores(exponents: np.ndarray, prior: float | None, whole: bool) -> np.ndarray:
     """Weighted gap behind every exponent; behind the last of all, what makes up for no gap."""
     gaps = spectral_gaps(exponents)
-    gaps[:, -1] = FULL if whole or gaps.shape[1] == 1 else 0.0
+    gaps[:, -1] = FULL if whole else 0.0
     return gaps * prior_weights(gaps.shape[1], prior)
 
 

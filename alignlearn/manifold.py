@@ -26,7 +26,7 @@ from alignlearn.coordinates import Coordinates, Landmarks
 from alignlearn.dimension import pointwise_dimension
 from alignlearn.embedding import LazyChart
 from alignlearn.frames import DensityQuestion, FrameQuestion, FrameReader
-from alignlearn.measurement import inside_span, measure, unclear
+from alignlearn.measurement import inside_span, measure, spans_all, unclear
 from alignlearn.models import Diffusion
 from alignlearn.models.base import GenerativeModel
 from alignlearn.projection import RidgeProjection
@@ -395,7 +395,7 @@ class LyapunovManifold(
         if self._uniform:
             return np.full(len(exponents), self.dimension_)
         inside = inside_span(self.model_, exponents)
-        whole = inside.shape[1] == self.model_.scaling_.rank
+        whole = spans_all(self.model_, inside)
         return pointwise_dimension(inside, self.neighbor_dimension_, whole=whole)
 
     @property

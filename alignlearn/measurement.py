@@ -18,8 +18,8 @@ _FAR_FROM_FLOOR = -0.25
 # Where the finest window contracts nothing beyond this rate, as under noise, others are tried in
 # turn: its upper end alone, since noise hides the scales below its size, then more and more coarse
 # scales with it. One is taken if something contracts there and the gap, at a few points, is so many
-# times larger; by the closed form noise makes it 1.5 to 2.5 times as large at the upper end, and
-# coarser scales are clearer where curvature does not bias them, and only there.
+# times larger; by the closed form noise makes it 1.35 to 2.5 times as large at the upper end, and
+# curvature, which biases coarser scales, makes it smaller there.
 _UNCONTRACTED, _CLEARER = -0.5, 1.25
 _UPPER_END, _COARSER = 0.5, (1.0, 2.5, 5.0)
 _WINDOW_POINTS = 64
@@ -79,7 +79,7 @@ def measure(
     exponents = frames.exponents(reference, n_columns, chosen)
     inside = inside_span(frames.model, exponents)
     rank, D = frames.model.scaling_.rank, X.shape[1]
-    whole = inside.shape[1] == rank
+    whole = spans_all(frames.model, inside)
     prior = _contradiction(frames.model, X, reference, local_extent(inside, *chosen))
     refuted = prior is not None
     estimate = estimate_dimension(inside, prior, refuted=refuted, whole=whole)
@@ -101,6 +101,11 @@ def inside_span(model: GenerativeModel, exponents: np.ndarray) -> np.ndarray:
     return exponents[:, : model.scaling_.rank]
 
 
+def spans_all(model: GenerativeModel, inside: np.ndarray) -> bool:
+    """Whether exponents inside the linear span are those of all its directions."""
+    return inside.shape[1] == model.scaling_.rank
+
+
 def spread_rows(X: np.ndarray, n_rows: int) -> np.ndarray:
     """At most `n_rows` rows, evenly spaced: data often come sorted."""
     return X[:: -(-len(X) // n_rows)]
@@ -117,7 +122,7 @@ def _choose_window(frames, X, given, n_components) -> tuple[tuple[float, float],
     for window in windows:
         n_columns = _columns_needed(frames, spread_rows(X, _SEARCH_POINTS), window, n_components)
         exponents = inside_span(model, frames.exponents(X, n_columns, window))
-        largest, first = clarity(exponents), window == windows[0]
+        largest, first = clarity(exponents), n_chosen == 0
         if first or largest > max(_CLEARER * best, FULL):
             best, chosen, n_chosen = largest, window, n_columns
         elif best >= FULL:
