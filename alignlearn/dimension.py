@@ -112,7 +112,7 @@ def _scores(exponents: np.ndarray, prior: float | None, whole: bool) -> np.ndarr
     """Weighted gap behind every exponent; behind the last of all, what makes up for no gap."""
     gaps = spectral_gaps(exponents)
     gaps[:, -1] = FULL if whole else 0.0
-    return gaps * prior_weights(gaps.shape[1], prior)
+    return gaps * prior_weights(gaps.shape[1], prior if whole else None)
 
 
 def pointwise_dimension(
@@ -130,8 +130,8 @@ def pointwise_dimension(
     prior : float, optional
         Guess of the dimension that weighs the gaps.
     whole : bool, default=True
-        Whether there are no more directions than exponents. Else these are the leading ones, and
-        that all of them are tangent is no answer.
+        Whether there are no more directions than exponents. Else these are the leading ones: that
+        all of them are tangent is no answer, and the gaps speak for themselves.
 
     Returns
     -------
@@ -182,7 +182,7 @@ def estimate_dimension(
         Rates in descending order, normal to the data -1.
     prior : float, optional
         Guess of the dimension, for example from `alignlearn.neighbors`; not used where gaps are
-        clear.
+        clear, and where `whole` is False only if there are none.
     refuted : bool, default=False
         Whether the exponents are known to be wrong: the prior is the answer, whatever they say.
     whole : bool, default=True

@@ -44,6 +44,17 @@ def test_all_leading_directions_are_no_answer_where_there_are_more():
         assert estimate_dimension(rates, whole=whole).dimension == expected
 
 
+def test_guess_weighs_no_gap_where_there_are_more_directions():
+    one = [0.0, -0.01, -0.147, -0.15, -0.155, -0.266, -0.27]  # gaps .25 and .15 at 2 and 5
+    two = [0.0, -0.01, -0.059, -0.06, -0.065, -0.155, -0.16]  # .10 and .15
+    rates = np.array([one, two] * 10)
+    for whole, pointwise, expected in ((True, [5, 5], 5), (False, [2, 5], 2)):
+        assert pointwise_dimension(rates[:2], 5.0, whole=whole).tolist() == pointwise
+        assert estimate_dimension(rates, 5.0, whole=whole).dimension == expected
+    flat = np.tile([0.0, -0.005, -0.01, -0.015, -0.02, -0.025], (20, 1))
+    assert estimate_dimension(flat, 5.0, whole=False).dimension == 5
+
+
 @pytest.mark.parametrize("d", range(1, D))
 def test_minority_of_outliers_moves_the_confidence_only(d):
     outliers = spectrum(1 + d % (D - 1), n=6)

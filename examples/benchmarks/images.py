@@ -4,7 +4,9 @@ For scenes of blobs and squares the dimension and the angle to the true tangent 
 seen in training, beside local PCA at the best k and scikit-dimension's estimators; for digits and
 patches of photographs the held-out loss and what is found. Run
 
-    python examples/benchmarks/images.py --workers 2 [--methods U-Net MLP peers]
+    python examples/benchmarks/images.py --workers 2 [--methods U-Net MLP peers longer]
+
+`longer` is the U-Net with four times the steps, which only runs when named.
 
 The peers need ``pip install 'alignlearn[benchmark]'``.
 """
@@ -54,6 +56,7 @@ N_FRESH, N_JACOBIAN = 32, 8  # new points at which frames are taken; of them for
 SCALES = (0.05, 0.1, 0.2, 0.5)  # of the Jacobian
 # What a frame costs grows with its columns; both networks are read off alike.
 READING = {"n_components": 32, "n_paths": 2, "n_reference": 16}
+LONGER = 4  # times as many steps
 PUBLISHED = {  # by ID-DIFF, of images of 32 x 32 with fixed places, true dimension first
     "blobs": "10: 12, 20: 21, 100: 98",
     "squares": "10: 11, 20: 22, 100: 100",
@@ -117,8 +120,9 @@ CASES = _scenes() | {
 def manifold_of(method: str, images: ImageCase, max_iter: int | None = None) -> LyapunovManifold:
     """The network of whole rows with its defaults, or the U-Net for about as many seconds."""
     model = Diffusion()
-    if method == "U-Net":
-        model.set_params(image_shape=images.shape, batch_size=32, max_iter=images.max_iter)
+    if method in ("U-Net", "longer"):
+        steps = images.max_iter * (LONGER if method == "longer" else 1)
+        model.set_params(image_shape=images.shape, batch_size=32, max_iter=steps)
     if max_iter is not None:
         model.set_params(max_iter=max_iter)
     return LyapunovManifold(model=model, **READING)
@@ -195,7 +199,7 @@ def make_jobs(names, seeds, methods, max_iter: int | None = None) -> list[Job]:
 
 def main(argv=None) -> int:
     own = own_options()
-    own.add_argument("--methods", nargs="+", choices=["U-Net", "MLP", "peers"])
+    own.add_argument("--methods", nargs="+", choices=["U-Net", "MLP", "peers", "longer"])
     args = parse_args(__doc__.splitlines()[0], CASES, 1, argv, own)
     chosen = args.methods or ["U-Net", "MLP", *(["peers"] if find_spec("skdim") else [])]
     methods = [m for method in chosen for m in (PEERS if method == "peers" else [method])]
@@ -205,7 +209,7 @@ def main(argv=None) -> int:
 
 # ------------------------------------------------------------------------------------------ tables
 
-METHODS = {"U-Net": "U-Net", "MLP": "defaults"}
+METHODS = {"U-Net": "U-Net", "longer": f"U-Net, {LONGER} x steps", "MLP": "defaults"}
 
 
 def _grouped(records: list[dict]) -> dict[str, dict[str, list[dict]]]:
