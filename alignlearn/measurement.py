@@ -189,7 +189,8 @@ def _noise_level(frames: FrameReader, X: np.ndarray, n_columns: int, dimension: 
     """Reach of the data in normal directions, at the finest scale of the model."""
     model = frames.model
     s_min, s_max = model.noise_range_
-    window = (s_min, min(10 * s_min, s_max))
+    level = getattr(model, "structure_level_", s_min)  # the score below it is that of there
+    window = (level, min(max(10 * s_min, 2 * level), s_max))
     rates = inside_span(model, frames.exponents(X, n_columns, window))[:, dimension:]
     if rates.shape[1] == 0:
         return float("nan")

@@ -40,6 +40,7 @@ from alignlearn.models.diffusion import (
     MeanDenoiser,
     PiecewiseDenoiser,
     PreconditionedDenoiser,
+    SmoothDenoiser,
     SpanDenoiser,
 )
 from alignlearn.models.velocity import SpanVelocity, VelocityNetwork
@@ -73,6 +74,7 @@ CLASSES = {
         MixtureDenoiser,
         PiecewiseDenoiser,
         PreconditionedDenoiser,
+        SmoothDenoiser,
         SpanDenoiser,
         SpanVelocity,
         VelocityNetwork,

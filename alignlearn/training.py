@@ -149,11 +149,72 @@ class HeldOutLoss:
         return self._loss(denoise, ALONE)
 
     @torch.no_grad()
+    def gains(self, denoise: Callable[[Tensor, Tensor], Tensor], edges: Tensor) -> Tensor:
+        """What a denoiser is better by than that of isotropic Gaussian data, (len(edges) - 1,).
+
+        Mean difference of the losses on the same draws with noise between successive edges.
+        """
+        gains = torch.zeros(len(self.x), dtype=torch.float64)
+        for rows in torch.arange(len(self.x)).split(max(1, _HELD_OUT_SIZE // self.x.shape[1])):
+            x, s = self.x[rows], self.s[rows]
+            y = x + s * self.z[rows]
+            plain, error = y / (1 + s * s) - x, denoise(y, s) - x
+            gain = (1 + s * s) / (s * s) * (plain * plain - error * error)
+            gains[rows] = gain.mean(1).double().cpu()
+        band = torch.bucketize(self.s[:, 0].double().cpu(), edges[1:-1].double())
+        sums = torch.zeros(len(edges) - 1, dtype=torch.float64).index_add(0, band, gains)
+        return sums / band.bincount(minlength=len(sums)).clamp(min=1)
+
+    @torch.no_grad()
     def _loss(self, denoise: Callable[[Tensor, Tensor], Tensor], team: Team) -> float:
         n, own = len(self.x), team.share(len(self.x))
         n_rows = max(1, _HELD_OUT_SIZE // self.x.shape[1])
         parts = zip(*(p[own].split(n_rows) for p in (self.x, self.s, self.z)), strict=True)
         return float(sum(len(x) / n * denoising_loss(denoise, x, s, z) for x, s, z in parts))
+
+
+# Bands of noise levels in which one looks for structure, and the share of the largest gain that is
+# none: noise of size sigma lets the gain grow like ``s^2 / (sigma^2 + s^2)``, so it is at sigma / 2.
+# A denoiser whose largest gain is below the last number has learned nothing yet.
+_BANDS, _NO_STRUCTURE, _LEARNED = 8, 0.2, 0.02
+
+
+def structure_level(
+    held_out: HeldOutLoss,
+    denoise: Callable[[Tensor, Tensor], Tensor],
+    noise_range: tuple[float, float],
+) -> float:
+    """Noise level below which a denoiser has learned next to nothing, s_min if there is none.
+
+    As under noise, which hides the scales below its size.
+
+    Parameters
+    ----------
+    held_out : HeldOutLoss
+        Of rows that it was not trained on.
+    denoise : callable
+        Of rows (n, D) and noise (n, 1).
+    noise_range : (s_min, s_max)
+
+    Returns
+    -------
+    level : float
+        Where the gain over the denoiser of isotropic Gaussian data reaches a fifth of its largest
+        value, interpolated between bands of log noise.
+    """
+    s_min, s_max = noise_range
+    edges = torch.logspace(
+        math.log10(s_min), math.log10(max(min(COARSE, s_max), 2 * s_min)), _BANDS + 1
+    )
+    gains = held_out.gains(denoise, edges).tolist()
+    enough = _NO_STRUCTURE * max(gains)
+    nothing = [i for i, gain in enumerate(gains[: gains.index(max(gains))]) if gain < enough]
+    if not nothing or max(gains) < _LEARNED:
+        return s_min
+    i = nothing[-1]
+    centers = (edges[1:] * edges[:-1]).sqrt().tolist()
+    share = (enough - gains[i]) / (gains[i + 1] - gains[i])
+    return centers[i] * (centers[i + 1] / centers[i]) ** share
 
 
 def evaluation_interval(max_iter: int, n_evaluations: int = 40) -> int:

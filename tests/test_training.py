@@ -12,7 +12,16 @@ from torch import nn
 
 from alignlearn.datasets import make_sphere
 from alignlearn.models import Diffusion
-from alignlearn.training import COARSE, HeldOutLoss, denoising_loss, draw_noise_levels
+from alignlearn.models import diffusion as diffusion_module
+from alignlearn.models.diffusion import SmoothDenoiser
+from alignlearn.persistence import load, save
+from alignlearn.training import (
+    COARSE,
+    HeldOutLoss,
+    denoising_loss,
+    draw_noise_levels,
+    structure_level,
+)
 
 RANGE = (0.01, 5.0)
 
@@ -174,6 +183,88 @@ def test_noise_levels_are_stratified_over_the_log_range(n, share, generator):
     if share == 0:
         parts = (log_s - low) / (middle - low) * n
     assert (np.abs(parts - np.arange(n) - 0.5) < 0.5 + 1e-6 * n).all()
+
+
+# --- noise hides the scales below its size ------------------------------------------------------
+
+
+def flat(n, variances, generator):
+    """Gaussian rows, and their denoiser."""
+    x = torch.randn((n, len(variances)), generator=generator) * variances.sqrt()
+    return x, lambda y, s: y * variances / (variances + s * s)
+
+
+@pytest.mark.parametrize("sigma", [0.04, 0.1, 0.25])
+def test_structure_begins_at_half_the_noise_of_a_flat_set(sigma, generator):
+    x, denoise = flat(4000, torch.tensor([1.0, 1.0, sigma**2, sigma**2]), generator)
+    held_out = HeldOutLoss(x, RANGE, generator, n_draws=40_000)
+    level = structure_level(held_out, denoise, RANGE)
+    assert level == pytest.approx(sigma / 2, rel=0.35)
+
+
+@pytest.mark.parametrize("thin", [0.0, 0.01])
+def test_a_thin_direction_is_structure_at_all_levels(thin, generator):
+    x, denoise = flat(400, torch.tensor([1.0, 1.0, 0.3**2, thin**2]), generator)
+    held_out = HeldOutLoss(x, RANGE, generator)
+    assert structure_level(held_out, denoise, RANGE) == RANGE[0]
+
+
+def test_a_denoiser_that_learned_nothing_has_no_structure_level(generator):
+    x, _ = flat(400, torch.ones(3), generator)
+    held_out = HeldOutLoss(x, RANGE, generator)
+    for denoise in (lambda y, s: y / (1 + s * s), lambda y, s: torch.zeros_like(y)):
+        assert structure_level(held_out, denoise, RANGE) == RANGE[0]
+
+
+def test_below_the_level_the_score_is_that_of_the_level(generator):
+    x, denoise = flat(50, torch.tensor([1.0, 0.04, 0.01]), generator)
+
+    def score(denoiser, s):
+        return (denoiser(x, s) - x) / s**2
+
+    smooth = SmoothDenoiser(denoise, 0.1)
+    level, below = torch.tensor(0.1), torch.tensor([0.01, 0.03, 0.099])
+    for s in below:
+        torch.testing.assert_close(score(smooth, s), score(denoise, level), rtol=2e-3, atol=1e-3)
+    for s in (0.1, 0.3, 5.0):
+        torch.testing.assert_close(smooth(x, torch.tensor(s)), denoise(x, torch.tensor(s)))
+    rows = torch.linspace(0.02, 0.5, len(x))[:, None]  # a level for each row
+    expected = torch.cat([smooth(x[i : i + 1], s) for i, s in enumerate(rows)])
+    torch.testing.assert_close(smooth(x, rows), expected)
+
+
+def test_networks_learn_the_levels_with_structure_only(X, monkeypatch, tmp_path):
+    """A learning rate that ruins the weights makes the first network go wrong after its best."""
+    asked, seen = [], []
+
+    def level_of(held_out, denoise, noise_range):
+        asked.append(noise_range)
+        return 0.1
+
+    def draw(n, noise_range, *args, **options):
+        seen.append(noise_range)
+        return draw_noise_levels(n, noise_range, *args, **options)
+
+    monkeypatch.setattr(diffusion_module, "structure_level", level_of)
+    monkeypatch.setattr("alignlearn.training.draw_noise_levels", draw)
+    options = {"max_iter": 80, "learning_rate": 0.5, "n_iter_no_change": 1}
+    model = MODELS["Diffusion"](n_estimators=2, **options).fit(X)
+    s_max = model.noise_range_[1]
+    assert asked == [(0.01, s_max)] and model.structure_level_ == 0.1
+    assert model.noise_range_[0] == 0.01 and isinstance(model.denoiser_, SmoothDenoiser)
+    first = seen.index((0.1, s_max))
+    assert set(seen[:first]) == {(0.01, s_max)} and set(seen[first:]) == {(0.1, s_max)}
+    save(model, tmp_path / "model")
+    again, y, s = load(tmp_path / "model"), model.encode(X[:5]), torch.tensor(0.03)
+    assert again.structure_level_ == 0.1
+    torch.testing.assert_close(again.denoiser_(y, s), model.denoiser_(y, s), rtol=0, atol=0)
+
+
+def test_a_network_that_is_best_at_the_end_is_not_asked_for_a_level(X, monkeypatch):
+    monkeypatch.setattr(diffusion_module, "structure_level", lambda *args: pytest.fail("asked"))
+    model = MODELS["Diffusion"](max_iter=20, n_estimators=1).fit(X)
+    assert model.structure_level_ == model.noise_range_[0]
+    assert not isinstance(model.denoiser_, SmoothDenoiser)
 
 
 # --- several networks -------------------------------------------------------------------------

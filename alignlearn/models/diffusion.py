@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from numbers import Real
 
 import numpy as np
@@ -17,7 +18,13 @@ from alignlearn._rows import Subset
 from alignlearn.flow import Denoiser
 from alignlearn.models.pieces import Pieces, find_pieces
 from alignlearn.models.trained import SMALL_WIDTH, TrainedModel, default_width
-from alignlearn.training import DenoisingLoss, HeldOutLoss, evaluation_interval, train
+from alignlearn.training import (
+    DenoisingLoss,
+    HeldOutLoss,
+    evaluation_interval,
+    structure_level,
+    train,
+)
 
 
 class PreconditionedDenoiser(nn.Module):
@@ -84,6 +91,24 @@ class SpanDenoiser(nn.Module):
         return self.denoiser(y @ self.basis, s) @ self.basis.T
 
 
+class SmoothDenoiser(nn.Module):
+    """Denoiser of data without structure below a noise level, where their score is that of there.
+
+    ``Den(y, s) = y + (s / level)^2 (Den(y, level) - y)`` for s < level: Tweedie's formula.
+    """
+
+    def __init__(self, denoiser: nn.Module, level: float) -> None:
+        super().__init__()
+        self.denoiser, self.level = denoiser, level
+
+    def forward(self, y: Tensor, s: Tensor) -> Tensor:
+        """Rows y (n, D) at noise s, 0-dimensional or (n, 1)."""
+        s = s.to(y)
+        above = s.clamp(min=self.level)
+        ratio = s / above
+        return y + ratio * ratio * (self.denoiser(y, above) - y)
+
+
 class Diffusion(TrainedModel):
     """Diffusion model of vectors: denoising score matching with gated residual networks.
 
@@ -91,7 +116,8 @@ class Diffusion(TrainedModel):
     decides when its weights are best, so that small or noisy data are not memorised; their mean is
     the denoiser. Data that lie in a linear subspace are learned there. Where a mixture of a few
     Gaussians has a lower loss than the first network, as for flat pieces of several dimensions,
-    the networks learn what it leaves over.
+    the networks learn what it leaves over. Where the first of several finds no structure below
+    some noise level and goes wrong there, as under noise, the networks learn the levels above.
 
     Parameters
     ----------
@@ -150,6 +176,8 @@ class Diffusion(TrainedModel):
         structure was found.
     n_iter_ : int
         Steps taken, the most of any network.
+    structure_level_ : float
+        Noise level below which no structure was found; `s_min` where there is some at all.
 
     Examples
     --------
@@ -259,7 +287,7 @@ class Diffusion(TrainedModel):
                 last = copy.deepcopy(member)
                 last.load_state_dict(best)
                 learned = copy.deepcopy([*histories, history])
-                return self._learned([*members, last], learned, basis, noise_range)
+                return self._learned([*members, last], learned, basis, noise_range, level)
 
             task = context.subcontext(task_name="evaluation").call_on_fit_task_begin(estimator=self)
             return task.call_on_fit_task_end(
@@ -267,11 +295,11 @@ class Diffusion(TrainedModel):
             )
 
         budget, at_most = n_estimators * self.max_iter, 1 if n_estimators == 1 else MAX_NETWORKS
-        pieces, flat = None, False
+        pieces, flat, level, levels = None, False, noise_range[0], noise_range
         while not members or (len(members) < at_most and 2 * budget > self.max_iter):
             kept, held = self._split(order, 0 if flat else len(members))
             network = self._make_network(*x.shape, rng)
-            held_out = HeldOutLoss(x[held], noise_range, generator, team=team)
+            held_out = HeldOutLoss(x[held], levels, generator, team=team)
             if pieces is None:
                 pieces = self._find_pieces(x, kept, held_out, rng, team)
             if flat:
@@ -280,7 +308,7 @@ class Diffusion(TrainedModel):
                 member = PreconditionedDenoiser(network).to(device)
             history = train(
                 member,
-                DenoisingLoss(Subset(x, kept), noise_range, self.batch_size, generator, team),
+                DenoisingLoss(Subset(x, kept), levels, self.batch_size, generator, team),
                 held_out,
                 max_iter=self.max_iter,
                 learning_rate=self.learning_rate,
@@ -290,22 +318,30 @@ class Diffusion(TrainedModel):
                 checkpoint=checkpoint,
                 team=team,
             )
-            if pieces.loss < history.best_loss and not (flat or members or history.stopped):
-                flat = True  # over again, from the closed form
+            first = not (flat or members or history.stopped or level > noise_range[0])
+            if first and at_most > 1 and history.best_step < history.steps[-1]:  # then went wrong
+                level = team.first(partial(structure_level, held_out, member, noise_range))
+                levels = (level, noise_range[1])
+            if first and pieces.loss < history.best_loss:
+                flat, level, levels = True, noise_range[0], noise_range  # from the closed form
+            elif first and level > noise_range[0]:
+                pass  # over again, without the levels below
             elif history.best_step or not members:
                 members.append(member)
                 histories.append(history)
             if history.stopped:
                 break
             budget -= history.steps[-1]
-        learned = self._learned(members, histories, basis, noise_range)
+        learned = self._learned(members, histories, basis, noise_range, level)
         vars(self).update(self._probed(learned, x))
         context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes=dict)
         return self
 
-    def _learned(self, members, histories, basis, noise_range) -> dict:
+    def _learned(self, members, histories, basis, noise_range, level) -> dict:
         """Fitted attributes of the mean of the members."""
         denoiser = members[0] if len(members) == 1 else MeanDenoiser(members)
+        if level > noise_range[0]:
+            denoiser = SmoothDenoiser(denoiser, level)
         denoiser = denoiser if basis is None else SpanDenoiser(denoiser, basis)
         return {
             "denoiser_": denoiser.requires_grad_(False).eval(),
@@ -313,6 +349,7 @@ class Diffusion(TrainedModel):
             "loss_": float(np.mean([history.best_loss for history in histories])),
             "n_iter_": max(history.steps[-1] if history.steps else 0 for history in histories),
             "noise_range_": noise_range,
+            "structure_level_": level,
             "window_": tuple(self.window),  # last: with it the model is fitted
         }
 
