@@ -174,7 +174,7 @@ class HeldOutLoss:
 
 
 # Bands of noise levels in which one looks for structure, and the share of the largest gain that is
-# none: noise of size sigma lets the gain grow like ``s^2 / (sigma^2 + s^2)``, so it is at sigma / 2.
+# none: noise of size sigma makes the gain ``s^2 / (sigma^2 + s^2)`` of it, a fifth at sigma / 2.
 # A denoiser whose largest gain is below the last number has learned nothing yet.
 _BANDS, _NO_STRUCTURE, _LEARNED = 8, 0.2, 0.02
 
