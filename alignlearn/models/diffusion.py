@@ -276,7 +276,7 @@ class Diffusion(TrainedModel):
         elif n_estimators is None:
             n_estimators = 3 if default_width(*x.shape) == SMALL_WIDTH else 2
         n_evaluations = -(-self.max_iter // evaluation_interval(self.max_iter))
-        context = self._init_callback_context(max_subtasks=(n_estimators + 1) * n_evaluations)
+        context = self._init_callback_context(max_subtasks=(n_estimators + 2) * n_evaluations)
         context.call_on_fit_task_begin(estimator=self)
 
         order = torch.randperm(len(x), generator=generator, device=device)
@@ -325,7 +325,7 @@ class Diffusion(TrainedModel):
             if first and pieces.loss < history.best_loss:
                 flat, level, levels = True, noise_range[0], noise_range  # from the closed form
             elif first and level > noise_range[0]:
-                pass  # over again, without the levels below
+                continue  # over again, without the levels below; the pilot costs no network
             elif history.best_step or not members:
                 members.append(member)
                 histories.append(history)
