@@ -201,6 +201,18 @@ def structure_level(
     level : float
         Where the gain over the denoiser of isotropic Gaussian data reaches a fifth of its largest
         value, interpolated between bands of log noise.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from alignlearn.training import HeldOutLoss, structure_level
+    >>> generator, levels = torch.Generator().manual_seed(0), (0.01, 5.0)
+    >>> variances = torch.tensor([1.0, 0.2**2])  # a line with noise .2
+    >>> x = torch.randn((2000, 2), generator=generator) * variances.sqrt()
+    >>> held_out = HeldOutLoss(x, levels, generator, n_draws=20_000)
+    >>> level = structure_level(held_out, lambda y, s: variances / (variances + s * s) * y, levels)
+    >>> round(level, 1)
+    0.1
     """
     s_min, s_max = noise_range
     edges = torch.logspace(
