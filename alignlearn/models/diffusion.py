@@ -295,8 +295,8 @@ class Diffusion(TrainedModel):
             )
 
         budget, at_most = n_estimators * self.max_iter, 1 if n_estimators == 1 else MAX_NETWORKS
-        pieces, flat, level, levels = None, False, noise_range[0], noise_range
-        while not members or (len(members) < at_most and 2 * budget > self.max_iter):
+        pieces, flat, level, levels, at_least = None, False, noise_range[0], noise_range, 1
+        while len(members) < at_least or (len(members) < at_most and 2 * budget > self.max_iter):
             kept, held = self._split(order, 0 if flat else len(members))
             network = self._make_network(*x.shape, rng)
             held_out = HeldOutLoss(x[held], levels, generator, team=team)
@@ -325,7 +325,7 @@ class Diffusion(TrainedModel):
             if first and pieces.loss < history.best_loss:
                 flat, level, levels = True, noise_range[0], noise_range  # from the closed form
             elif first and level > noise_range[0]:
-                continue  # over again, without the levels below; the pilot costs no network
+                at_least = min(n_estimators, at_most)  # over again, without the levels below
             elif history.best_step or not members:
                 members.append(member)
                 histories.append(history)
