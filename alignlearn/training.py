@@ -69,10 +69,15 @@ def draw_noise_levels(
     return torch.exp(torch.where(u < 1 - share, fine, coarse))[:, None]
 
 
+def _weighted_errors(denoise: Callable[[Tensor, Tensor], Tensor], x: Tensor, s: Tensor, z: Tensor):
+    """Entries ``(1 + s^2) / s^2 (Den(x + s z, s) - x)^2`` of rows, (n, D)."""
+    error = denoise(x + s * z, s) - x
+    return (1 + s * s) / (s * s) * error * error
+
+
 def denoising_loss(denoise: Callable[[Tensor, Tensor], Tensor], x: Tensor, s: Tensor, z: Tensor):
     """Mean of ``(1 + s^2) / s^2 |Den(x + s z, s) - x|^2 / D`` over rows (Karras et al. 2022)."""
-    error = denoise(x + s * z, s) - x
-    return ((1 + s * s) / (s * s) * error * error).mean()
+    return _weighted_errors(denoise, x, s, z).mean()
 
 
 class DenoisingLoss:
@@ -156,11 +161,9 @@ class HeldOutLoss:
         """
         gains = torch.zeros(len(self.x), dtype=torch.float64)
         for rows in torch.arange(len(self.x)).split(max(1, _HELD_OUT_SIZE // self.x.shape[1])):
-            x, s = self.x[rows], self.s[rows]
-            y = x + s * self.z[rows]
-            plain, error = y / (1 + s * s) - x, denoise(y, s) - x
-            gain = (1 + s * s) / (s * s) * (plain * plain - error * error)
-            gains[rows] = gain.mean(1).double().cpu()
+            draws = self.x[rows], self.s[rows], self.z[rows]
+            plain = _weighted_errors(lambda y, s: y / (1 + s * s), *draws)
+            gains[rows] = (plain - _weighted_errors(denoise, *draws)).mean(1).double().cpu()
         band = torch.bucketize(self.s[:, 0].double().cpu(), edges[1:-1].double())
         sums = torch.zeros(len(edges) - 1, dtype=torch.float64).index_add(0, band, gains)
         return sums / band.bincount(minlength=len(sums)).clamp(min=1)

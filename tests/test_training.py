@@ -261,9 +261,18 @@ def test_networks_learn_the_levels_with_structure_only(X, monkeypatch, tmp_path)
     torch.testing.assert_close(again.denoiser_(y, s), model.denoiser_(y, s), rtol=0, atol=0)
 
 
-def test_a_network_that_is_best_at_the_end_is_not_asked_for_a_level(X, monkeypatch):
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"n_estimators": 2, "max_iter": 1},  # best at the end
+        {"n_estimators": 1, "max_iter": 80, "learning_rate": 0.5, "n_iter_no_change": 1},
+    ],
+)
+def test_a_network_best_at_the_end_or_alone_is_not_asked_for_a_level(options, X, monkeypatch):
     monkeypatch.setattr(diffusion_module, "structure_level", lambda *args: pytest.fail("asked"))
-    model = MODELS["Diffusion"](max_iter=20, n_estimators=1).fit(X)
+    model = MODELS["Diffusion"](**options).fit(X)
+    first = model.histories_[0]
+    assert (first.best_step == first.steps[-1]) == (options["n_estimators"] == 2)
     assert model.structure_level_ == model.noise_range_[0]
     assert not isinstance(model.denoiser_, SmoothDenoiser)
 

@@ -295,10 +295,11 @@ class Diffusion(TrainedModel):
             )
 
         budget, at_most = n_estimators * self.max_iter, 1 if n_estimators == 1 else MAX_NETWORKS
-        pieces, flat, level, levels, at_least = None, False, noise_range[0], noise_range, 1
+        pieces, flat, at_least, (level, s_max) = None, False, 1, noise_range
         while len(members) < at_least or (len(members) < at_most and 2 * budget > self.max_iter):
             kept, held = self._split(order, 0 if flat else len(members))
             network = self._make_network(*x.shape, rng)
+            levels = (level, s_max)
             held_out = HeldOutLoss(x[held], levels, generator, team=team)
             if pieces is None:
                 pieces = self._find_pieces(x, kept, held_out, rng, team)
@@ -319,14 +320,14 @@ class Diffusion(TrainedModel):
                 team=team,
             )
             first = not (flat or members or history.stopped or level > noise_range[0])
-            if first and at_most > 1 and history.best_step < history.steps[-1]:  # then went wrong
-                level = team.first(partial(structure_level, held_out, member, noise_range))
-                levels = (level, noise_range[1])
             if first and pieces.loss < history.best_loss:
-                flat, level, levels = True, noise_range[0], noise_range  # from the closed form
-            elif first and level > noise_range[0]:
-                at_least = min(n_estimators, at_most)  # over again, without the levels below
-            elif history.best_step or not members:
+                flat = True  # over again, from the closed form
+            elif first and at_most > 1 and history.best_step < history.steps[-1]:  # then went wrong
+                level = team.first(partial(structure_level, held_out, member, noise_range))
+            over_again = first and (flat or level > noise_range[0])
+            if over_again and not flat:
+                at_least = min(n_estimators, at_most)
+            elif not over_again and (history.best_step or not members):
                 members.append(member)
                 histories.append(history)
             if history.stopped:
