@@ -34,13 +34,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from alignlearn._arrays import in_chunks, make_generator, row_chunks
 from alignlearn._params import check_noise_range
+from alignlearn.denoising import HeldOutLoss, denoising_loss
 from alignlearn.dimension import pointwise_dimension
 from alignlearn.guards import guarded
 from alignlearn.manifold import LyapunovManifold
 from alignlearn.measurement import inside_span
 from alignlearn.metrics import principal_angles
 from alignlearn.models.base import GenerativeModel
-from alignlearn.training import HeldOutLoss, denoising_loss
 
 __all__ = ["alignment_score", "denoising_score", "dimension_score", "log_likelihood_score"]
 

@@ -97,7 +97,8 @@ class StopInOne:
 
 def stopped_by_a_callback():
     from alignlearn._team import Team
-    from alignlearn.training import DenoisingLoss, HeldOutLoss, train
+    from alignlearn.denoising import DenoisingLoss, HeldOutLoss
+    from alignlearn.training import train
 
     generator, team = torch.Generator().manual_seed(0), Team.current()
     x, network = torch.tensor(X, dtype=torch.float32), Network()

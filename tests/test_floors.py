@@ -28,6 +28,7 @@ FLOORS = [
     [
         "models",
         "training",
+        "denoising",
         "checkpoint",
         "coordinates",
         "datasets",

@@ -8,12 +8,12 @@ from scipy.stats import ortho_group
 
 from alignlearn import LyapunovManifold, load, save
 from alignlearn.datasets import make_random_manifold, make_torus
+from alignlearn.denoising import HeldOutLoss
 from alignlearn.mixture import MixtureDenoiser
 from alignlearn.models import Diffusion
 from alignlearn.models.diffusion import PiecewiseDenoiser
 from alignlearn.models.pieces import find_pieces
 from alignlearn.networks import GatedNetwork
-from alignlearn.training import HeldOutLoss
 
 D = 3
 every_noise = pytest.mark.parametrize("s", [0.01, 0.3, 5.0])

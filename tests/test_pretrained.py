@@ -14,6 +14,7 @@ from tables import PREDICTIONS, SCHEDULES, GaussianNetwork, cases, pretrained
 
 from alignlearn import LyapunovManifold, save
 from alignlearn.clocks import LinearClock, LogNoiseClock, NoiseClock
+from alignlearn.denoising import COARSE
 from alignlearn.flow import velocity_field
 from alignlearn.models import GaussianModel, PretrainedModel
 from alignlearn.predictions import NoisePrediction
@@ -21,7 +22,6 @@ from alignlearn.schedules import Cosine, VarianceExploding
 from alignlearn.solvers import ReverseDiffusion
 from alignlearn.tabulated import Tabulated
 from alignlearn.tangent import lyapunov_frame
-from alignlearn.training import COARSE
 
 every_prediction = pytest.mark.parametrize("prediction", **cases(PREDICTIONS))
 every_schedule = pytest.mark.parametrize("schedule", **cases(SCHEDULES))

@@ -15,7 +15,7 @@ from alignlearn import LyapunovManifold
 from alignlearn.datasets import make_sphere
 
 # The parts of models are listed, but few users need to know them.
-INTERNAL = INNER | {"networks", "training", "unet"}
+INTERNAL = INNER | {"denoising", "networks", "training", "unet"}
 
 
 def public_modules():

@@ -18,6 +18,7 @@ from tables import LEARNED_MODELS, MODELS, cases
 
 from alignlearn import LyapunovManifold
 from alignlearn.datasets import make_affine_subspace, make_gaussian, make_sphere
+from alignlearn.denoising import denoising_loss, draw_noise_levels
 from alignlearn.models import Diffusion, FlowMatching, GaussianModel, KernelDiffusion
 from alignlearn.scoring import (
     alignment_score,
@@ -25,7 +26,6 @@ from alignlearn.scoring import (
     dimension_score,
     log_likelihood_score,
 )
-from alignlearn.training import denoising_loss, draw_noise_levels
 
 OF_MODELS = {"denoising": denoising_score, "log likelihood": log_likelihood_score}
 OF_MANIFOLDS = {"dimension": dimension_score, "alignment": alignment_score}

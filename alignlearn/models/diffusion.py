@@ -15,16 +15,11 @@ from alignlearn._arrays import make_generator
 from alignlearn._callbacks import with_callbacks
 from alignlearn._params import check_integers, check_noise_range
 from alignlearn._rows import Subset
+from alignlearn.denoising import DenoisingLoss, HeldOutLoss, structure_level
 from alignlearn.flow import Denoiser
 from alignlearn.models.pieces import Pieces, find_pieces
 from alignlearn.models.trained import SMALL_WIDTH, TrainedModel, default_width
-from alignlearn.training import (
-    DenoisingLoss,
-    HeldOutLoss,
-    evaluation_interval,
-    structure_level,
-    train,
-)
+from alignlearn.training import evaluation_interval, train
 
 
 class PreconditionedDenoiser(nn.Module):

@@ -12,8 +12,8 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from alignlearn._rows import Subset
+from alignlearn.denoising import HeldOutLoss
 from alignlearn.mixture import MixtureDenoiser
-from alignlearn.training import HeldOutLoss
 
 # Numbers of pieces tried, and restarts of each. Every one must lower the loss by a share, or else
 # the next, until two do not: a curved set is better described by more and more of them, without

@@ -19,6 +19,7 @@ from alignlearn._arrays import in_chunks, make_generator, resolve_device, row_ch
 from alignlearn._callbacks import with_callbacks
 from alignlearn._params import check_noise_range, check_window
 from alignlearn.clocks import Clock, LinearClock
+from alignlearn.denoising import HeldOutLoss
 from alignlearn.derivatives import graph_bytes, probe_derivative
 from alignlearn.flow import Denoiser
 from alignlearn.guards import guarded, is_out_of_memory, networks_of
@@ -26,7 +27,6 @@ from alignlearn.models.base import GenerativeModel
 from alignlearn.models.denoiser import NetworkDenoiser
 from alignlearn.predictions import Prediction
 from alignlearn.schedules import Schedule
-from alignlearn.training import HeldOutLoss
 
 # Rows at which `fit` asks the network, again and again until so many numbers were compared, and the
 # loss from which it warns: 1 is no structure at all, and 4096 numbers scatter by about .02.
