@@ -38,7 +38,7 @@ from alignlearn.denoising import HeldOutLoss, denoising_loss
 from alignlearn.dimension import pointwise_dimension
 from alignlearn.guards import guarded
 from alignlearn.manifold import LyapunovManifold
-from alignlearn.measurement import inside_span
+from alignlearn.measurement import inside_span, spans_all
 from alignlearn.metrics import principal_angles
 from alignlearn.models.base import GenerativeModel
 
@@ -143,10 +143,10 @@ def dimension_score(estimator, X, y=None) -> float:
     """Share of held-out rows whose own spectrum shows the fitted `dimension_`.
 
     At every row the dimension is the place of the largest gap in its own Lyapunov exponents, all
-    directions where there is none. Neighbour distances, which help `fit` and
-    `LyapunovManifold.dimension` where no gap is clear, have no say here: a model that tells no
-    direction from another does not agree with anything by default. On a mixture of dimensions the
-    score is the share of the largest part.
+    directions where there is none (unless more exist than were read). Neighbour distances, which
+    help `fit` and `LyapunovManifold.dimension` where no gap is clear, have no say here: a model
+    that tells no direction from another does not agree with anything by default. On a mixture of
+    dimensions the score is the share of the largest part.
 
     Parameters
     ----------
@@ -168,7 +168,8 @@ def dimension_score(estimator, X, y=None) -> float:
     """
     manifold, X = _manifold_of(estimator, X, dimension_score)
     exponents = inside_span(manifold.model_, manifold.lyapunov_exponents(X))
-    return float(np.mean(pointwise_dimension(exponents) == manifold.dimension_))
+    found = pointwise_dimension(exponents, whole=spans_all(manifold.model_, exponents))
+    return float(np.mean(found == manifold.dimension_))
 
 
 def alignment_score(estimator, X, y=None, *, n_neighbors=5) -> float:

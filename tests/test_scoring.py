@@ -199,6 +199,18 @@ def test_rows_that_fill_their_space_show_all_dimensions_and_no_fewer():
     assert (m.dimension(X[100:]) == 2).all() and dimension_score(m, X[100:]) == 0
 
 
+@pytest.mark.parametrize("n_features, share", [(4, 0.0), (6, 1.0)])
+def test_a_faint_gap_counts_where_more_directions_exist_than_were_read(n_features, share):
+    class Faint(LyapunovManifold):
+        def lyapunov_exponents(self, X):
+            return np.tile([-0.01, -0.01, -0.05, -0.06], (len(X), 1))
+
+    X = make_gaussian(200, n_features, random_state=0).points
+    m = Faint(**manifold().get_params(deep=False)).fit(X[:100])
+    m.dimension_ = 2
+    assert dimension_score(m, X[100:]) == share
+
+
 def test_mixture_scores_the_share_of_its_largest_part(circle):
     sample, m = circle
     dimensions = m.dimension(sample.points)
