@@ -20,7 +20,7 @@ from alignlearn.guards import is_out_of_memory
 T = TypeVar("T")
 
 # Directions with less than this share of the data's standard deviation are no part of their span.
-_SPAN_TOLERANCE = 1e-4
+SPAN_TOLERANCE = 1e-4
 
 
 def validate_rows(estimator, X, **options) -> np.ndarray:
@@ -136,7 +136,7 @@ def _span_rank(gram: np.ndarray, n: int, D: int) -> int:
     nothing: a span counts when at most half of the rows make it up.
     """
     variances = np.linalg.eigvalsh(gram) / n
-    rank = int(np.sum(variances > _SPAN_TOLERANCE**2 * variances.sum() / D))
+    rank = int(np.sum(variances > SPAN_TOLERANCE**2 * variances.sum() / D))
     return rank if 0 < rank <= n // 2 else D
 
 

@@ -13,9 +13,10 @@ from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import check_scalar
+from sklearn.utils.extmath import randomized_svd
 from sklearn.utils.validation import check_is_fitted
 
-from alignlearn._arrays import check_seed, validate_rows
+from alignlearn._arrays import SPAN_TOLERANCE, check_seed, validate_rows
 from alignlearn._params import check_integers
 from alignlearn.boundary import KernelBoundary
 from alignlearn.manifold import LyapunovManifold
@@ -42,7 +43,9 @@ class ManifoldSupport(OutlierMixin, BaseEstimator):
     their manifold?). In many dimensions the first sees little of the second: neighbours are farther
     apart than the manifold is thick. Each counts by how far it is on the wrong side of its median
     over rows set aside for this, in units of the distance from there to its nu-quantile, and the
-    score is ``-sqrt(u^2 + v^2)`` of the two.
+    score is ``-sqrt(u^2 + v^2)`` of the two. Where the data fill a proper linear subspace, the
+    displacement is taken within it and the distance from it counts as a third, in units of its own:
+    the spread on the manifold says nothing of a direction that no row has.
 
     Parameters
     ----------
@@ -107,6 +110,8 @@ class ManifoldSupport(OutlierMixin, BaseEstimator):
     array([ 1, -1])
     """
 
+    _span = None  # also in files of older versions
+
     def __init__(
         self,
         manifold=None,
@@ -169,8 +174,11 @@ class ManifoldSupport(OutlierMixin, BaseEstimator):
         self.gamma_ = self._gamma_of(x[kept])
         self._svm_seed = int(rng.randint(np.iinfo(np.int32).max))
         self.boundary_ = self._train(x[kept])
+        rank, seed = self.manifold_.model_.scaling_.rank, self._svm_seed
+        flat = rank < X.shape[1]
+        self._span = randomized_svd(x[kept], rank, random_state=seed)[2] if flat else None
         rows = held if n_held else kept
-        self._calibrate(self.boundary_.score(x[rows]), self._normal_length(X[rows]))
+        self._calibrate(X[rows])
         self._report_rows = X[np.sort(rng.permutation(kept)[: self.n_report])]
         self._training_scores = self.boundary_.score(x[kept])
         self._spacing = _nearest_distance(x[kept])
@@ -255,8 +263,8 @@ class ManifoldSupport(OutlierMixin, BaseEstimator):
         like = torch.empty(0, dtype=torch.float64)
         return self.manifold_.model_.scaling_.to_model(X, like).numpy()
 
-    def _normal_length(self, X: np.ndarray) -> np.ndarray:
-        """``|x - project(x)|`` in units of the standard deviation, (n,)."""
+    def _lengths(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """``|x - project(x)|`` within the linear span and the distance from it, standardised."""
         m = self.manifold_
         frames = replace(m._reader(), n_jobs=self.n_jobs)
         projected = RidgeProjection(frames, m.dimension_, m.noise_level_)(X)
@@ -266,16 +274,25 @@ class ManifoldSupport(OutlierMixin, BaseEstimator):
                 "X holds values too far from the training data to be projected onto the manifold: "
                 f"{np.count_nonzero(~np.isfinite(lengths))} rows of {len(X)}."
             )
-        return lengths
+        if self._span is None:
+            return lengths, np.zeros(len(X))
+        x = self._scaled(X)
+        outside = np.linalg.norm(x - x @ self._span.T @ self._span, axis=1)
+        return np.sqrt(np.maximum(lengths**2 - outside**2, 0)), outside
 
-    def _calibrate(self, f: np.ndarray, lengths: np.ndarray) -> None:
-        """Medians of both measures, and their units: from there to the quantile at nu."""
+    def _calibrate(self, X: np.ndarray) -> None:
+        """Medians of the measures, and their units: from there to the quantile at nu."""
+        f, (lengths, outside) = self.boundary_.score(self._scaled(X)), self._lengths(X)
         low = np.median(f) - np.quantile(f, self.nu)
-        high = np.quantile(lengths, 1 - self.nu) - np.median(lengths)
-        resolution = self.manifold_.model_.noise_range_[0]  # smaller lengths mean nothing
         self._f_median, self._f_unit = float(np.median(f)), float(max(low, 1e-9 * np.abs(f).max()))
-        self._length_median = float(np.median(lengths))
-        self._length_unit = float(max(high, resolution))
+        resolution = self.manifold_.model_.noise_range_[0]  # smaller lengths mean nothing
+        self._length_median, self._length_unit = self._typical(lengths, resolution)
+        self._outside_median, self._outside_unit = self._typical(outside, SPAN_TOLERANCE)
+
+    def _typical(self, lengths: np.ndarray, smallest: float) -> tuple[float, float]:
+        """Median and unit of lengths."""
+        median = np.median(lengths)
+        return float(median), float(max(np.quantile(lengths, 1 - self.nu) - median, smallest))
 
     def score_samples(self, X) -> np.ndarray:
         """How typical points are: 0 at best, lower the farther off the support.
@@ -294,8 +311,12 @@ class ManifoldSupport(OutlierMixin, BaseEstimator):
     def _score(self, X: np.ndarray) -> np.ndarray:
         f = self.boundary_.score(self._scaled(X))
         u = np.maximum((self._f_median - f) / self._f_unit, 0)
-        v = np.maximum((self._normal_length(X) - self._length_median) / self._length_unit, 0)
-        return -np.hypot(u, v)
+        lengths, outside = self._lengths(X)
+        v = np.maximum((lengths - self._length_median) / self._length_unit, 0)
+        if self._span is None:
+            return -np.hypot(u, v)
+        w = np.maximum((outside - self._outside_median) / self._outside_unit, 0)
+        return -np.hypot(np.hypot(u, v), w)
 
     def decision_function(self, X) -> np.ndarray:
         """``score_samples(X) - offset_``: negative off the support.

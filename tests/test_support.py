@@ -80,6 +80,17 @@ def test_a_step_across_is_seen_that_the_svm_alone_does_not_see(support):
     assert auc(support.score_samples) > auc(OneClassSVM(nu=0.05).fit(X).score_samples) + 0.1
 
 
+def test_a_small_step_out_of_the_linear_span_is_seen_beside_large_noise_within():
+    turn = np.linalg.qr(np.random.default_rng(SEED).standard_normal((6, 6))).Q
+    plane, normal = turn[:2], turn[2]
+    inside = [make_sphere(300, 1, noise=0.1, random_state=seed).points @ plane for seed in (0, 1)]
+    s = ManifoldSupport(small(), random_state=0).fit(inside[0])
+    assert s.manifold_.model_.scaling_.rank == 2
+    scores = s.score_samples(inside[1]), s.score_samples(inside[1] + 0.05 * normal)
+    assert roc_auc_score(np.repeat([1, 0], 300), np.concatenate(scores)) > 0.99
+    assert (s.predict(inside[1]) == 1).mean() > 0.85
+
+
 @pytest.mark.parametrize("make_model", **cases(MODELS))
 def test_fitted_models_and_manifolds_are_used_as_they_are(make_model):
     rows = X[:60]
