@@ -29,13 +29,16 @@ from alignlearn.frames import DensityQuestion, FrameQuestion, FrameReader
 from alignlearn.measurement import inside_span, measure, spans_all, unclear
 from alignlearn.models import Diffusion
 from alignlearn.models.base import GenerativeModel
-from alignlearn.projection import RidgeProjection
+from alignlearn.projection import RidgeProjection, RidgeQuestion
 from alignlearn.scales import ScaleSpectrum, scale_spectrum
 from alignlearn.solvers import Solver
 from alignlearn.streaming import Question, Rows, stream, stream_one
 from alignlearn.tangent import LyapunovFrame
 
 __all__ = ["LyapunovManifold", "ScaleSpectrum"]
+
+# Under noise, tangent spaces are read so many times half the way nearer to the manifold.
+_N_HALVINGS = 2
 
 
 class LyapunovManifold(
@@ -349,6 +352,9 @@ class LyapunovManifold(
     def tangent_space(self, X, n_components=None, *, out=None) -> np.ndarray:
         """Orthonormal bases of the tangent spaces at points, seen or unseen.
 
+        Under noise they are read nearer to the manifold, a quarter as far off as the points are:
+        noise spreads where a path can start, and averages over the turns of the manifold.
+
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
@@ -370,6 +376,9 @@ class LyapunovManifold(
         check_is_fitted(self)
         d = self.dimension_ if n_components is None else n_components
         question = self._frames(d, "vectors")
+        towards = self._projection(_N_HALVINGS)
+        if towards.noise > self.model_.window_[0]:  # less is not seen
+            question = RidgeQuestion(towards, question)
         return self._answer(question, X, question.types[0], out)
 
     def dimension(self, X, *, out=None) -> np.ndarray:
@@ -509,8 +518,8 @@ class LyapunovManifold(
         projection = self._projection()
         return self._answer(projection, X, projection.types[0], out)
 
-    def _projection(self) -> RidgeProjection:
-        return RidgeProjection(self._reader(), self.dimension_, self.noise_level_)
+    def _projection(self, n_halvings: int | None = None) -> RidgeProjection:
+        return RidgeProjection(self._reader(), self.dimension_, self.noise_level_, n_halvings)
 
     def _coordinates(self) -> Coordinates:
         check_is_fitted(self)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -48,10 +48,19 @@ class RidgeProjection:
         Dimension of the ridge.
     noise_level : float
         Noise sigma of the data, in their own units; NaN, where the data fill their span, is 0.
+    n_halvings : int, optional
+        Not to the ridge, but so often half of the way, by the normal part of ``Den - x`` at scale
+        sigma: far from the data, or where few points say where the ridge is, this goes less wrong.
     """
 
-    def __init__(self, frames: FrameReader, dimension: int, noise_level: float) -> None:
-        self.model = frames.model
+    def __init__(
+        self,
+        frames: FrameReader,
+        dimension: int,
+        noise_level: float,
+        n_halvings: int | None = None,
+    ) -> None:
+        self.model, self.n_halvings = frames.model, n_halvings
         solver = ExponentialMidpoint(VarianceExploding(*self.model.noise_range_))
         self.frames = replace(frames, solver=solver, n_steps=1)
         self.dimension = dimension
@@ -75,7 +84,8 @@ class RidgeProjection:
     @property
     def settings(self) -> dict:
         """What the projection depends on."""
-        return vars(self.frames) | {"dimension": self.dimension, "noise": self.noise}
+        own = {"dimension": self.dimension, "noise": self.noise, "n_halvings": self.n_halvings}
+        return vars(self.frames) | own
 
     def chunks(self, n_rows: int) -> Iterator[slice]:
         """Rows whose frames are taken, and which move, together."""
@@ -88,21 +98,63 @@ class RidgeProjection:
         x, (vectors,) = self.model.encode(X), self.normals.answer(X)
         Q, denoise = torch.as_tensor(vectors).to(x), self.model.denoiser()
         with guarded(denoise), torch.no_grad():
-            parts = in_chunks(
-                lambda rows: self._to_ridge(denoise, x[rows], Q[rows]), [slice(0, len(x))]
-            )
+            move = self._to_ridge if self.n_halvings is None else self._towards_ridge
+            parts = in_chunks(lambda rows: move(denoise, x[rows], Q[rows]), [slice(0, len(x))])
         return (self.model.decode(torch.cat(parts)),)
 
     def _to_ridge(self, denoise: Denoiser, x: Tensor, Q: Tensor) -> Tensor:
         codimension = x.shape[1] - self.dimension
         s = torch.full((len(x), 1), self.scale, dtype=x.dtype, device=x.device)
         for _ in range(_N_STEPS):
-            step = denoise(x, s) - x
-            step = step - torch.einsum("nfd,nd->nf", Q, torch.einsum("nfd,nf->nd", Q, step))
+            step = _normal_step(denoise, x, s, Q)
             x = x + (1 + (self.noise / s) ** 2) * step
             off = step.square().sum(1, keepdim=True).div(codimension).sqrt()
             s = torch.clamp(off, self.scale, self.model.noise_range_[1])
         return x
+
+    def _towards_ridge(self, denoise: Denoiser, x: Tensor, Q: Tensor) -> Tensor:
+        s = torch.full((len(x), 1), self.scale, dtype=x.dtype, device=x.device)
+        for _ in range(self.n_halvings or 0):
+            x = x + _normal_step(denoise, x, s, Q)
+        return x
+
+
+def _normal_step(denoise: Denoiser, x: Tensor, s: Tensor, Q: Tensor) -> Tensor:
+    """``Den - x`` without its part in the spaces Q (n, D, d)."""
+    step = denoise(x, s) - x
+    return step - torch.einsum("nfd,nd->nf", Q, torch.einsum("nfd,nf->nd", Q, step))
+
+
+@dataclass(frozen=True)
+class RidgeQuestion:
+    """What is asked at the points that rows are projected to.
+
+    Parameters
+    ----------
+    projection : RidgeProjection
+    frames : FrameQuestion
+    """
+
+    projection: RidgeProjection
+    frames: FrameQuestion
+
+    @property
+    def types(self) -> list[np.dtype]:
+        """Of one row's answers, with their shapes."""
+        return self.frames.types
+
+    @property
+    def settings(self) -> dict:
+        """What the projection and the frames depend on."""
+        return self.projection.settings | self.frames.settings
+
+    def chunks(self, n_rows: int) -> Iterator[slice]:
+        """Rows that carry their columns together."""
+        return self.frames.chunks(n_rows)
+
+    def answer(self, X: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The parts of the frames where the rows X (n, D) are projected to."""
+        return self.frames.answer(*self.projection.answer(X))
 
 
 def density_valley(model: GenerativeModel, a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -97,7 +97,7 @@ class ImageMovesDisplay:
             raise ValueError(f"expected an image of shape {image_shape}, got {x.size} pixels.")
         if min(indices, default=0) < 1:
             raise ValueError(f"expected indices of vectors, counted from 1, got {indices!r}.")
-        frame = manifold.tangent_space(x[None], n_components=max(indices))[0]
+        frame = manifold.lyapunov_frame(x[None], n_components=max(indices)).vectors[0]
         vectors = frame.T[np.asarray(indices) - 1].reshape(-1, *image_shape)
         display = cls(
             x.reshape(image_shape),
