@@ -383,8 +383,8 @@ OTHER_JOBS = {
     "model": (lambda m: manifold(KernelDiffusion()).tangent_space(X, d, out=...), "model"),
     "parameter": (lambda m: manifold().set_params(n_iter=2).tangent_space(X, d, out=...), "n_iter"),
     "columns": (lambda m: m.tangent_space(X, 3, out=...), "n_columns"),
-    "question": (lambda m: m.score_samples(X, out=...), "n_columns, n_iter"),
-    "chart": (lambda m: m.transform(X, out=...), "chart, dimension"),
+    "question": (lambda m: m.score_samples(X, out=...), "dimension, n_columns"),
+    "chart": (lambda m: m.transform(X, out=...), "chart"),
 }
 
 
