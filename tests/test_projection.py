@@ -52,6 +52,25 @@ def test_projecting_twice_is_projecting_once(on_plane, plane):
     np.testing.assert_allclose(on_plane.project(once), once, atol=1e-3)
 
 
+@pytest.mark.parametrize("n_halvings", [0, 1, 2, 5])
+def test_noise_is_halved_as_often_as_asked(n_halvings, on_plane, plane):
+    halved = on_plane._projection(n_halvings)(plane.points)
+    before, left = off_plane(plane.points, plane), off_plane(halved, plane)
+    np.testing.assert_allclose(left, before / 2**n_halvings, atol=0.15 * before.mean())
+
+
+@pytest.mark.parametrize("noise, n_halvings", [(0.0, 0), (0.1, 2)])
+def test_tangent_spaces_are_read_at_a_quarter_of_the_noise_that_is_seen(noise, n_halvings):
+    X = make_sphere(400, 1, noise=noise, random_state=0).points
+    model = KernelDiffusion(s_min=max(0.02, noise), s_max=1.0)
+    m = LyapunovManifold(model=model, n_reference=50, n_paths=4, random_state=0).fit(X)
+    at = m._projection(n_halvings)(X[:50])
+    vectors = m.tangent_space(X[:50])
+    np.testing.assert_allclose(vectors, m.lyapunov_frame(at, 1).vectors, atol=1e-9)
+    far = np.abs(vectors - m.lyapunov_frame(X[:50], 1).vectors).max()
+    assert far > 1e-3 if noise else far == 0
+
+
 def test_data_without_normal_directions_stay():
     X = make_gaussian(200, 2, random_state=0).points
     m = LyapunovManifold(model=GaussianModel(), random_state=0).fit(X)
