@@ -206,7 +206,7 @@ def measure(job: Job) -> dict:
         "neighbor_dimension": m.neighbor_dimension_,
         "window": list(m.window_),
         "exponents": np.round(m.exponents_, 4).tolist(),
-        "lyapunov": angle_error(job.case, m.lyapunov_frame(X).vectors, truth),
+        "lyapunov": angle_error(job.case, m.tangent_space(X, max(1, int(d.max()))), truth),
         "right": float(np.mean(m.dimension(X) == d)) if d.any() else None,
         "local_pca": None,
     }
