@@ -159,7 +159,7 @@ def measure(job: Job, models: Path = FOLDER) -> dict:
     result["inside"]["without calibration"] = float(np.mean(own.predict(fresh.points) == 1))
     parts = {
         "SVM alone": lambda X: support.boundary_.score(support._scaled(X)),
-        "distance alone": lambda X: -support._normal_length(X),
+        "distance alone": lambda X: -np.hypot(*support._lengths(X)),
     }
     for name, score in parts.items():
         result["auc"][name] = aucs(score, fresh.points, sets)
