@@ -114,7 +114,7 @@ class RidgeProjection:
 
     def _towards_ridge(self, denoise: Denoiser, x: Tensor, Q: Tensor) -> Tensor:
         s = torch.full((len(x), 1), self.scale, dtype=x.dtype, device=x.device)
-        for _ in range(self.n_halvings or 0):
+        for _ in range(self.n_halvings):
             x = x + _normal_step(denoise, x, s, Q)
         return x
 

@@ -51,8 +51,9 @@ def measure(job: Job, models: Path = FOLDER) -> dict:
             return job.case.error(vectors, truth)
 
         start = time.perf_counter()
-        frame, vectors = frame_at(m, X), m.tangent_space(X, d)
-        frame_s, start = time.perf_counter() - start, time.perf_counter()
+        frame = frame_at(m, X)
+        frame_s, vectors = time.perf_counter() - start, m.tangent_space(X, d)
+        start = time.perf_counter()
         pca = {k: error(E) for k, E in local_pca_tangents(train.points, X, d).items()}
         pca_s, start = time.perf_counter() - start, time.perf_counter()
         jacobian = {s: error(jacobian_tangents(m.model_, X, d, s)) for s in scales_of(m.model_)}
