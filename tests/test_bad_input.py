@@ -23,11 +23,8 @@ def support():
 
 
 ESTIMATORS = MODELS | {f"LyapunovManifold({name})": manifold(name) for name in MODELS}
-# What wraps a model leaves the rows to it: one that is trained and a closed form.
-OTHER_WRAPPERS = {f"LyapunovManifold({name})" for name in MODELS} - {
-    "LyapunovManifold(Diffusion)",
-    "LyapunovManifold(GaussianModel)",
-}
+# What wraps a model leaves the rows to it: one stands for all.
+OTHER_WRAPPERS = {f"LyapunovManifold({name})" for name in MODELS if name != "Diffusion"}
 ESTIMATORS["ManifoldSupport"] = support
 GEOMETRY = ["lyapunov_exponents", "tangent_space", "dimension"]
 every_estimator = pytest.mark.parametrize("name", ESTIMATORS)
@@ -133,21 +130,27 @@ def test_fit_answers_with_finite_numbers(name, case):
         )
 
 
+@cache
+def fitted(name):
+    """Fitted to clean rows; not to be changed."""
+    return ESTIMATORS[name]().fit(clean())
+
+
+@cache
+def fitted_answers(name):
+    """Of `fitted`, at the rows it was fitted to."""
+    return answers(fitted(name), clean())
+
+
 @every_estimator
 @pytest.mark.parametrize("unit", [1e300, 1e-300])
 def test_units_change_neither_exponents_nor_tangents(name, unit):
-    expected = answers(ESTIMATORS[name]().fit(clean()), clean())
+    expected = fitted_answers(name)
     actual = answers(ESTIMATORS[name]().fit(clean() * unit), clean() * unit)
     if "sample" in expected:
         np.testing.assert_allclose(actual["sample"] / unit, expected["sample"], atol=1e-4)
     for question in {"lyapunov_exponents", "dimension"} & expected.keys():
         np.testing.assert_allclose(actual[question], expected[question], atol=1e-3)
-
-
-@cache
-def fitted(name):
-    """Fitted to clean rows; not to be changed."""
-    return ESTIMATORS[name]().fit(clean())
 
 
 @every_estimator
@@ -164,7 +167,7 @@ def test_questions_refuse_what_fit_refuses(name, case):
 
 @every_estimator
 def test_questions_refuse_another_number_of_features(name):
-    estimator = ESTIMATORS[name]().fit(clean())
+    estimator = fitted(name)
     for question in questions(estimator):
         with pytest.raises(ValueError, match="X has 5 features, but .* is expecting 3"):
             getattr(estimator, question)(clean(4, 5))
@@ -173,7 +176,7 @@ def test_questions_refuse_another_number_of_features(name):
 @every_estimator
 @pytest.mark.parametrize("distance", [1e3, 1e30, 1e60, 1e300])
 def test_points_far_from_the_data_get_a_finite_answer_or_an_error_that_says_so(name, distance):
-    estimator = ESTIMATORS[name]().fit(clean())
+    estimator = fitted(name)
     far = clean(4) * distance
     for question in questions(estimator):
         try:
@@ -247,7 +250,7 @@ def test_impossible_number_of_tangent_vectors_is_refused(n_components):
 @every_estimator
 def test_refit_forgets_the_first_fit(name):
     """An estimator fitted to wide data, then to the clean rows, is as one fitted to those only."""
-    once = answers(ESTIMATORS[name]().fit(clean()), clean())
+    once = fitted_answers(name)
     twice = answers(ESTIMATORS[name]().fit(clean(30, 7)).fit(clean()), clean())
     for question, answer in once.items():
         np.testing.assert_array_equal(twice[question], answer)

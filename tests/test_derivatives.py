@@ -446,7 +446,7 @@ def test_frame_of_an_image_makes_no_matrix_of_its_features(rng):
     D = 3072
     X = rng.normal(size=(40, 6)) @ rng.normal(size=(6, D)) + 0.1 * rng.normal(size=(40, D))
     model = GaussianModel().fit(X)
-    m = LyapunovManifold(n_components=30, n_steps=2, n_reference=1, random_state=0)
+    m = LyapunovManifold(n_components=30, n_steps=2, n_paths=2, n_reference=1, random_state=0)
     m._read_model(model, X, np.random.RandomState(0))
     with Largest() as largest:
         vectors = m.tangent_space(X[:1], 30)

@@ -28,11 +28,10 @@ def support(make_model):
 
 
 # What wraps a model hands on to it what depends on its family: a trained one and a closed form.
-WRAPPED = ("Diffusion", "GaussianModel")
 ESTIMATORS = (
     MODELS
-    | {f"ManifoldSupport({name})": support(MODELS[name]) for name in WRAPPED}
-    | {f"LyapunovManifold({name})": manifold(MODELS[name]) for name in WRAPPED}
+    | {"ManifoldSupport(Diffusion)": support(MODELS["Diffusion"])}
+    | {f"LyapunovManifold({n})": manifold(MODELS[n]) for n in ("Diffusion", "GaussianModel")}
 )
 TRANSFORMERS = {"LyapunovManifold(GaussianModel)": manifold(MODELS["GaussianModel"])}
 

@@ -105,7 +105,7 @@ def test_density_integrates_to_one(make_model, D):
 
 
 @every_model
-@pytest.mark.parametrize("power", [-900, -40, 3, 40, 900])
+@pytest.mark.parametrize("power", [-900, 3, 900])
 def test_change_of_units_changes_the_score_by_d_log_c(make_model, power):
     X, c = gaussian_sample(60), 2.0**power
     expected = make_model().fit(X).score_samples(X[:5]) - 3 * np.log(c)
