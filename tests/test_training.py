@@ -178,6 +178,37 @@ def test_networks_learn_the_levels_with_structure_only(X, monkeypatch, tmp_path)
     torch.testing.assert_close(again.denoiser_(y, s), model.denoiser_(y, s), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize(("given", "expected"), [(None, 4), (6, 6)])
+def test_default_networks_are_small_where_the_first_one_goes_wrong_early(
+    given, expected, X, monkeypatch
+):
+    monkeypatch.setattr(diffusion_module, "structure_level", lambda *args: 0.1)
+    monkeypatch.setattr(diffusion_module, "default_width", lambda n_samples, n_features: 8)
+    monkeypatch.setattr(diffusion_module, "SMALL_WIDTH", 4)
+    options = {"max_iter": 80, "learning_rate": 0.5, "n_iter_no_change": 1}
+    model = MODELS["Diffusion"](width=given, n_estimators=None, **options).fit(X)
+    members = model.denoiser_.denoiser.members
+    assert {member.network.decode.in_features for member in members} == {expected}
+    assert len(members) >= (2 if given else 3)
+
+
+def test_default_networks_stay_large_where_the_first_one_goes_wrong_late(X, monkeypatch):
+    monkeypatch.setattr(diffusion_module, "structure_level", lambda *args: 0.1)
+    monkeypatch.setattr(diffusion_module, "default_width", lambda n_samples, n_features: 8)
+    monkeypatch.setattr(diffusion_module, "SMALL_WIDTH", 4)
+    train = diffusion_module.train
+
+    def late(*args, **options):  # as if the best had come in the last but one of two steps
+        history = train(*args, **options)
+        history.best_step = history.steps[-1] - 1
+        return history
+
+    monkeypatch.setattr(diffusion_module, "train", late)
+    model = MODELS["Diffusion"](width=None, n_estimators=None, max_iter=8).fit(X)
+    members = model.denoiser_.denoiser.members
+    assert {member.network.decode.in_features for member in members} == {8}
+
+
 @pytest.mark.parametrize(
     "options",
     [

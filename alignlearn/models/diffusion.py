@@ -112,7 +112,8 @@ class Diffusion(TrainedModel):
     the denoiser. Data that lie in a linear subspace are learned there. Where a mixture of a few
     Gaussians has a lower loss than the first network, as for flat pieces of several dimensions,
     the networks learn what it leaves over. Where the first of several finds no structure below
-    some noise level and goes wrong there, as under noise, the networks learn the levels above.
+    some noise level and goes wrong there, as under noise, the networks learn the levels above; if
+    it did so in the first half of its steps, more and smaller ones, which learn less by heart.
 
     Parameters
     ----------
@@ -130,7 +131,7 @@ class Diffusion(TrainedModel):
     n_estimators : int, optional
         Number of networks, or rather a budget of as many times `max_iter` steps: networks that stop
         early leave time for others, up to four. 1 is a single network, and the default for images;
-        else 3 where the default network is small, 2 where not.
+        else 3 where the default network is small (few rows, or noise), 2 where not.
     max_iter : int, default=3000
         Optimisation steps of a network at most. More steps give better tangent spaces where data
         suffice.
@@ -265,11 +266,8 @@ class Diffusion(TrainedModel):
         )
         basis = self._span_basis(x)
         x = x if basis is None else x @ basis
-        n_estimators = self.n_estimators
-        if n_estimators is None and self.image_shape is not None:
-            n_estimators = 1
-        elif n_estimators is None:
-            n_estimators = 3 if default_width(*x.shape) == SMALL_WIDTH else 2
+        width = default_width(*x.shape)
+        n_estimators = self._n_networks(width)
         n_evaluations = -(-self.max_iter // evaluation_interval(self.max_iter))
         context = self._init_callback_context(max_subtasks=(n_estimators + 2) * n_evaluations)
         context.call_on_fit_task_begin(estimator=self)
@@ -293,7 +291,7 @@ class Diffusion(TrainedModel):
         pieces, flat, at_least, (level, s_max) = None, False, 1, noise_range
         while len(members) < at_least or (len(members) < at_most and 2 * budget > self.max_iter):
             kept, held = self._split(order, 0 if flat else len(members))
-            network = self._make_network(*x.shape, rng)
+            network = self._make_network(x.shape[1], width, rng)
             levels = (level, s_max)
             held_out = HeldOutLoss(x[held], levels, generator, team=team)
             if pieces is None:
@@ -321,7 +319,10 @@ class Diffusion(TrainedModel):
                 level = team.first(partial(structure_level, held_out, member, noise_range))
             over_again = first and (flat or level > noise_range[0])
             if over_again and not flat:
-                at_least = min(n_estimators, at_most)
+                sized = self.network is None and self.width is None
+                if sized and 2 * history.best_step <= self.max_iter:
+                    width, n_estimators = SMALL_WIDTH, self._n_networks(SMALL_WIDTH)
+                budget, at_least = n_estimators * self.max_iter, min(n_estimators, at_most)
             elif not over_again and (history.best_step or not members):
                 members.append(member)
                 histories.append(history)
@@ -332,6 +333,14 @@ class Diffusion(TrainedModel):
         vars(self).update(self._probed(learned, x))
         context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes=dict)
         return self
+
+    def _n_networks(self, width: int) -> int:
+        """How many are paid for, of this default width."""
+        if self.n_estimators is not None:
+            return self.n_estimators
+        if self.image_shape is not None:
+            return 1
+        return 3 if width == SMALL_WIDTH else 2
 
     def _learned(self, members, histories, basis, noise_range, level) -> dict:
         """Fitted attributes of the mean of the members."""

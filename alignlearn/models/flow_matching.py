@@ -23,7 +23,7 @@ from alignlearn.derivatives import ALL_COLUMNS
 from alignlearn.flow import Denoiser, Flow
 from alignlearn.matching import HeldOutMatchingLoss, MatchingLoss, SourceSampler
 from alignlearn.models.density import log_densities, velocity_log_volume
-from alignlearn.models.trained import TrainedModel
+from alignlearn.models.trained import TrainedModel, default_width
 from alignlearn.models.velocity import SpanVelocity, VelocityNetwork
 from alignlearn.paths import LinearPath, Path, SchroedingerBridgePath
 from alignlearn.schedules import Schedule, VarianceExploding
@@ -207,7 +207,7 @@ class FlowMatching(TrainedModel):
         team, checkpoint, rng = self._begin(data)
         generator = make_generator(rng, device)
         size = sampler.size(np.random.default_rng(rng.randint(np.iinfo(np.int32).max)))
-        network = self._make_network(*x.shape, rng)
+        network = self._make_network(x.shape[1], default_width(*x.shape), rng)
         field = VelocityNetwork(network, path.schedule, size, noise_range[0]).to(device)
         n_evaluations = -(-self.max_iter // evaluation_interval(self.max_iter))
         context = self._init_callback_context(max_subtasks=n_evaluations)

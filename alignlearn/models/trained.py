@@ -102,7 +102,8 @@ class TrainedModel(GenerativeModel):
         order = order.roll(-i * n_held)
         return order[n_held:], order[:n_held]
 
-    def _make_network(self, n_samples: int, n_features: int, rng) -> nn.Module:
+    def _make_network(self, n_features: int, width: int, rng) -> nn.Module:
+        """The user's network, or the default one of this width where the user says none."""
         if self.network is not None:
             return copy.deepcopy(self.network)
         if self.image_shape is not None:
@@ -113,7 +114,7 @@ class TrainedModel(GenerativeModel):
                 n_blocks=self.n_blocks,
                 generator=make_generator(rng),
             )
-        width = default_width(n_samples, n_features) if self.width is None else self.width
+        width = self.width or width
         generator = make_generator(rng)
         return GatedNetwork(n_features, width=width, n_blocks=self.n_blocks, generator=generator)
 
