@@ -7,10 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from sklearn.kernel_approximation import Nystroem
-from sklearn.linear_model import SGDOneClassSVM
-from sklearn.metrics.pairwise import pairwise_kernels
-from sklearn.svm import OneClassSVM
 
 from alignlearn._arrays import row_chunks
 
@@ -60,6 +56,10 @@ class KernelBoundary:
         The approximate one is a kernel expansion in the points of Nystroem. SGD finds its w; its
         offset is taken as what it stands for, the nu-quantile of f over X.
         """
+        from sklearn.kernel_approximation import Nystroem  # late: slow to import, as all here
+        from sklearn.linear_model import SGDOneClassSVM
+        from sklearn.svm import OneClassSVM
+
         if len(X) <= n_exact:
             svm = OneClassSVM(nu=nu, kernel=kernel, gamma=gamma).fit(X)
             alpha = np.asarray(svm.dual_coef_)[0]
@@ -107,6 +107,8 @@ class KernelBoundary:
         return 1.0 if self.kernel == "linear" else float("inf")
 
     def _products(self, X: np.ndarray, Y: np.ndarray) -> np.ndarray:
+        from sklearn.metrics.pairwise import pairwise_kernels
+
         if callable(self.kernel):
             return np.asarray(self.kernel(X, Y))
         options = _options(self.gamma)

@@ -11,7 +11,6 @@ import torch
 from sklearn.base import BaseEstimator, OutlierMixin, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
-from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import check_scalar
 from sklearn.utils.extmath import randomized_svd
 from sklearn.utils.validation import check_is_fitted
@@ -384,5 +383,7 @@ class ManifoldSupport(OutlierMixin, BaseEstimator):
 
 def _nearest_distance(x: np.ndarray) -> float:
     """Median distance to the nearest neighbour among different rows."""
+    from sklearn.neighbors import NearestNeighbors  # late: slow to import
+
     x = np.unique(x, axis=0)
     return float(np.median(NearestNeighbors(n_neighbors=1).fit(x).kneighbors()[0]))
