@@ -178,13 +178,17 @@ def test_networks_learn_the_levels_with_structure_only(X, monkeypatch, tmp_path)
     torch.testing.assert_close(again.denoiser_(y, s), model.denoiser_(y, s), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(("given", "expected"), [(None, 4), (6, 6)])
-def test_default_networks_are_small_where_the_first_one_goes_wrong_early(
-    given, expected, X, monkeypatch
-):
+@pytest.fixture
+def noise_found(monkeypatch):
+    """Noise wherever it is looked for; default networks have width 8, small ones 4."""
     monkeypatch.setattr(diffusion_module, "structure_level", lambda *args: 0.1)
     monkeypatch.setattr(diffusion_module, "default_width", lambda n_samples, n_features: 8)
     monkeypatch.setattr(diffusion_module, "SMALL_WIDTH", 4)
+
+
+@pytest.mark.usefixtures("noise_found")
+@pytest.mark.parametrize(("given", "expected"), [(None, 4), (6, 6)])
+def test_default_networks_are_small_where_the_first_one_goes_wrong_early(given, expected, X):
     options = {"max_iter": 80, "learning_rate": 0.5, "n_iter_no_change": 1}
     model = MODELS["Diffusion"](width=given, n_estimators=None, **options).fit(X)
     members = model.denoiser_.denoiser.members
@@ -192,10 +196,8 @@ def test_default_networks_are_small_where_the_first_one_goes_wrong_early(
     assert len(members) >= (2 if given else 3)
 
 
+@pytest.mark.usefixtures("noise_found")
 def test_default_networks_stay_large_where_the_first_one_goes_wrong_late(X, monkeypatch):
-    monkeypatch.setattr(diffusion_module, "structure_level", lambda *args: 0.1)
-    monkeypatch.setattr(diffusion_module, "default_width", lambda n_samples, n_features: 8)
-    monkeypatch.setattr(diffusion_module, "SMALL_WIDTH", 4)
     train = diffusion_module.train
 
     def late(*args, **options):  # as if the best had come in the last but one of two steps
