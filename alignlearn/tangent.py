@@ -18,6 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from alignlearn._linalg import left_singular, principal_axes, qr
 from alignlearn.derivatives import ALL_COLUMNS
 from alignlearn.flow import Flow, Trajectory
 from alignlearn.guards import guarded
@@ -53,19 +54,13 @@ class _Factors(NamedTuple):
 
 
 def _qr(E: Tensor) -> tuple[Tensor, Tensor]:
-    """QR of the columns of E (k, n, D), with a positive diagonal: Q (n, D, k), R (n, k, k).
-
-    Householder's, on every device: Cholesky's QR, taken twice, is as accurate and on a CPU as fast
-    for columns that lost `_MAX_LOG_RANGE`, but has no factor in float32 where a step took more.
-    """
+    """QR of the columns of E (k, n, D), with a positive diagonal: Q (n, D, k), R (n, k, k)."""
     if not torch.isfinite(E).all():
         raise FloatingPointError(
             "the tangent vectors became infinite or NaN: the field overflows at these points. "
             "Check that the points lie in the range of the training data, or use a larger s_min."
         )
-    Q, R = torch.linalg.qr(E.permute(1, 2, 0))
-    sign = torch.where(R.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).to(Q.dtype)
-    return Q * sign[:, None, :], sign[:, :, None] * R
+    return qr(E.permute(1, 2, 0))
 
 
 def _sweep(flow: Flow, trajectory: Trajectory, Q: Tensor, *, adjoint: bool = False) -> _Factors:
@@ -129,18 +124,18 @@ def _singular(
     """Left singular vectors (n, D, k) and log singular values (n, k) of the tangent map.
 
     With all columns ``dF^T = Q R`` comes from one adjoint sweep (PyTorch's reverse mode is cheaper
-    per column than its forward mode) and the left vectors of dF are the right ones of R.
+    per column than its forward mode) and the left vectors of dF are those of R^T.
     """
     if start.shape[1] == start.shape[2]:
         factors = _sweep(flow, trajectory, start, adjoint=True)
-        _, S, Vh = torch.linalg.svd(factors.R)
-        vectors = Vh.mT.to(start)
+        U, S = left_singular(factors.R.mT)
+        vectors = U.to(start)
     else:
         factors = _sweep(flow, trajectory, start)
         for _ in range(n_iter):
             back = _sweep(flow, trajectory, factors.Q, adjoint=True)
             factors = _sweep(flow, trajectory, back.Q)
-        U, S, _ = torch.linalg.svd(factors.R)
+        U, S = left_singular(factors.R)
         vectors = factors.Q @ U.to(start)
     log_sigma = S.clamp_min(torch.finfo(torch.float64).tiny).log() + factors.log_scale[:, None]
     return vectors, log_sigma
@@ -226,11 +221,10 @@ def _log_euclidean_mean(frames: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Te
     G = G.double() / math.sqrt(len(frames))
     D, k = frames[0][0].shape[1:]
     if G.shape[-1] < D:
-        U, S, _ = torch.linalg.svd(G, full_matrices=False)
+        U, S = left_singular(G)
         excess = S**2
     else:
-        excess, U = torch.linalg.eigh(G @ G.mT)
-        excess, U = excess.flip(-1).clamp_min(0.0), U.flip(-1)
+        U, excess = principal_axes(G @ G.mT)
     return U[..., :k].to(frames[0][0]), floor + excess[:, :k]
 
 

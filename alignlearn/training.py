@@ -12,6 +12,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 
+from alignlearn._replay import Replay
 from alignlearn._team import ALONE, Exchange, Team
 from alignlearn.checkpoint import Checkpoint
 
@@ -150,6 +151,7 @@ def train(
     on_evaluation: Callable[[TrainingHistory, dict], bool] = lambda history, best: False,
     checkpoint: Checkpoint | None = None,
     team: Team = ALONE,
+    replayed: bool = False,
 ) -> TrainingHistory:
     """Train a module in place; it ends with the EMA weights of the lowest held-out loss.
 
@@ -176,6 +178,9 @@ def train(
     team : Team, optional
         Processes that call this at the same time, with the same module and generator; the losses
         then give the part of each, and gradients are summed. All end with the same weights.
+    replayed : bool, default=False
+        The loss and its gradient are played back as a CUDA graph, see `alignlearn._replay.Replay`
+        for what the loss must then be. Of no effect on a CPU, or in a team.
 
     Returns
     -------
@@ -205,6 +210,17 @@ def train(
     every = evaluation_interval(max_iter)
     running = torch.zeros((), device=generator.device, dtype=torch.float32)
     exchange = Exchange(team, parameters)
+
+    def gradients() -> Tensor:
+        optimizer.zero_grad()
+        batch_loss = loss(module)
+        batch_loss.backward()
+        return batch_loss.detach()
+
+    on_gpu = generator.device.type == "cuda"
+    differentiated = (
+        Replay(gradients, generator) if replayed and on_gpu and team.size == 1 else gradients
+    )
     try:
         with exchange:
             for step in range(state.step + 1, max_iter + 1):
@@ -212,10 +228,7 @@ def train(
                     break
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate * one_cycle(step / max_iter)
-                optimizer.zero_grad()
-                batch_loss = loss(module)
-                batch_loss.backward()
-                batch_loss = exchange(batch_loss.detach(), gradients=True)
+                batch_loss = exchange(differentiated(), gradients=True)
                 optimizer.step()
                 with torch.no_grad():
                     running += batch_loss

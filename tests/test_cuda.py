@@ -5,12 +5,15 @@ import pytest
 import torch
 from oracles import Mixture
 from real_networks import N_FEATURES, image_network
+from sklearn.base import clone
 from tables import MODELS, cases
 
-from alignlearn import LyapunovManifold
-from alignlearn.datasets import make_sphere
+from alignlearn import LyapunovManifold, training
+from alignlearn._linalg import jacobi
+from alignlearn.datasets import make_random_manifold, make_sphere
 from alignlearn.derivatives import probe_derivative
 from alignlearn.guards import guarded
+from alignlearn.models import Diffusion
 from alignlearn.tangent import _qr
 
 pytestmark = [
@@ -79,3 +82,59 @@ def test_frame_on_the_device_of_its_points(generator):
 
     derivative = probe_derivative(step, y)
     assert derivative.push(step, y, y[None]).device.type == "cuda"
+
+
+@pytest.mark.parametrize("options", [{}, {"image_shape": (4, 5), "width": 8}])
+def test_training_played_back_is_training(options, monkeypatch, tmp_path):
+    """To the bit: the generator goes on alike, and a checkpoint can hold its state."""
+    X = make_random_manifold(200, 2, 20, random_state=0).points
+    model = Diffusion(max_iter=30, n_estimators=1, device="cuda", random_state=0, **options)
+    played = clone(model).fit(X)
+    kept = clone(model).set_params(checkpoint=tmp_path).fit(X)
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "Replay", lambda work, generator: work)
+        plain = clone(model).fit(X)
+    assert played.loss_ == plain.loss_ == kept.loss_
+    for p, q in zip(played.denoiser_.parameters(), plain.denoiser_.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+def test_a_network_of_the_users_is_not_played_back(monkeypatch):
+    """Python may decide in it."""
+
+    def refuse(work, generator):
+        raise AssertionError
+
+    monkeypatch.setattr(training, "Replay", refuse)
+    X = make_sphere(60, 2, random_state=0).points
+    network = Diffusion(max_iter=1, n_estimators=1, device="cuda").fit(X).denoiser_.network
+    Diffusion(network=network.requires_grad_(True), max_iter=5, device="cuda").fit(X)
+    with pytest.raises(AssertionError):
+        Diffusion(max_iter=5, device="cuda").fit(X)
+
+
+@pytest.mark.parametrize("k", [40, 100])
+def test_jacobi_on_the_device(k, generator):
+    A = torch.randn(50, k, k, generator=generator, dtype=torch.float64)
+    U, S = jacobi(A.cuda())
+    torch.testing.assert_close(S.cpu(), torch.linalg.svdvals(A), rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close((U * S[:, None] ** 2 @ U.mT).cpu(), A @ A.mT, rtol=0, atol=1e-9)
+
+
+def test_rows_that_do_not_fit_are_done_in_halves(monkeypatch):
+    X = make_random_manifold(20_000, 5, 50, random_state=0).points
+    model = Diffusion(max_iter=5, n_estimators=1, device="cuda")
+    m = LyapunovManifold(model=model, n_reference=5, random_state=0).fit(X[:500])
+    expected = m.lyapunov_exponents(X)
+    torch.cuda.empty_cache()
+    freed = []
+    empty_cache = torch.cuda.empty_cache
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: (freed.append(1), empty_cache()))
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 3e8) / total)
+    try:
+        found = m.lyapunov_exponents(X)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert freed
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)

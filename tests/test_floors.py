@@ -19,6 +19,8 @@ FLOORS = [
         "paths",
         "couplings",
         "sources",
+        "_linalg",
+        "_replay",
         "guards",
         "derivatives",
         "_blocks",

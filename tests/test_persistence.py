@@ -254,7 +254,7 @@ class OnAnotherDevice(torch.Tensor):
 
 
 def test_model_saved_on_another_device_loads_on_the_cpu(path):
-    model = KernelDiffusion(random_state=0).fit(SPHERE)
+    model = KernelDiffusion(device="cpu", random_state=0).fit(SPHERE)
     expected = model.score_samples(SPHERE)
     model.points_ = model.points_.as_subclass(OnAnotherDevice)
     save(model, path)

@@ -18,6 +18,7 @@ from oracles import (
 from scipy.stats import ortho_group
 from tables import ODE_SOLVERS, REVERSALS, SCHEDULES, SOLVERS, cases
 
+from alignlearn._linalg import cholesky_qr
 from alignlearn.derivatives import ALL_COLUMNS, divergence, pull_back, push_forward
 from alignlearn.flow import Flow, Trajectory
 from alignlearn.models.diffusion import PreconditionedDenoiser
@@ -325,16 +326,16 @@ def test_one_sweep_does_not_read_the_spectrum_of_a_small_system(points, generato
 def test_columns_are_orthonormal_to_rounding_whatever_they_lost(log_condition, generator):
     """Columns are let contract by `_MAX_LOG_RANGE` e-folds, and a single step may do more.
 
-    Householder's QR does not mind. Two passes of Cholesky's, the fast way on a GPU, are as good for
-    tall columns up to that range, and have no factor any more at 14 e-folds in float32.
+    Neither Householder's QR minds, nor two passes of Cholesky's in float64, the fast way on a GPU;
+    in float32 they would have no factor any more at 14 e-folds.
     """
     U = torch.linalg.qr(torch.randn(3, 300, 20, dtype=torch.float64, generator=generator)).Q
     V = torch.linalg.qr(torch.randn(3, 20, 20, dtype=torch.float64, generator=generator)).Q
     E = (U * torch.linspace(0, -log_condition, 20).double().exp() @ V.mT).float()
-    Q, R = _qr(E.permute(2, 0, 1))
-    torch.testing.assert_close(Q.mT @ Q, torch.eye(20).expand(3, 20, 20), rtol=0, atol=3e-6)
-    torch.testing.assert_close(Q @ R, E, rtol=0, atol=3e-6)
-    assert (R.diagonal(dim1=-2, dim2=-1) >= 0).all()
+    for Q, R in (_qr(E.permute(2, 0, 1)), cholesky_qr(E)):
+        torch.testing.assert_close(Q.mT @ Q, torch.eye(20).expand(3, 20, 20), rtol=0, atol=3e-6)
+        torch.testing.assert_close(Q @ R, E, rtol=0, atol=3e-6)
+        assert (R.diagonal(dim1=-2, dim2=-1) >= 0).all()
     failed = torch.linalg.cholesky_ex(E.mT @ E).info > 0
     assert bool(failed.any()) == (log_condition > 10)
 

@@ -311,6 +311,7 @@ class Diffusion(TrainedModel):
                 on_evaluation=on_evaluation,
                 checkpoint=checkpoint,
                 team=team,
+                replayed=self.network is None and isinstance(x, Tensor),
             )
             first = not (flat or members or history.stopped or level > noise_range[0])
             if first and pieces.loss < history.best_loss:

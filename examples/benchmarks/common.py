@@ -352,6 +352,7 @@ def machine() -> dict:
         "torch": torch.__version__,
         "sklearn": sklearn.__version__,
         "numpy": np.__version__,
+        **({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}),
     }
 
 

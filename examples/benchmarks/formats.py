@@ -41,6 +41,7 @@ def provenance(records: list[dict]) -> str:
             "{cpu}, {cores} cores, Python {python}, torch {torch}, scikit-learn {sklearn}".format(
                 **record["machine"]
             )
+            + (f", {record['machine']['gpu']}" if "gpu" in record["machine"] else "")
             for record in records
         }
     )

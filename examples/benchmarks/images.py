@@ -4,9 +4,10 @@ For scenes of blobs and squares the dimension and the angle to the true tangent 
 seen in training, beside local PCA at the best k and scikit-dimension's estimators; for digits and
 patches of photographs the held-out loss and what is found. Run
 
-    python examples/benchmarks/images.py --workers 2 [--methods U-Net MLP peers longer]
+    python examples/benchmarks/images.py --workers 2 [--methods U-Net MLP peers longer large]
 
-`longer` is the U-Net with four times the steps, which only runs when named.
+`longer` is the U-Net with four times the steps, `large` with more images and steps, as a GPU can
+bear; both only run when named.
 
 The peers need ``pip install 'alignlearn[benchmark]'``.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from typing import NamedTuple
@@ -57,6 +59,7 @@ SCALES = (0.05, 0.1, 0.2, 0.5)  # of the Jacobian
 # What a frame costs grows with its columns; both networks are read off alike.
 READING = {"n_components": 32, "n_paths": 2, "n_reference": 16}
 LONGER = 4  # times as many steps
+LARGE = {"n": 20_000, "batch_size": 128, "max_iter": 10_000}
 PUBLISHED = {  # by ID-DIFF, of images of 32 x 32 with fixed places, true dimension first
     "blobs": "10: 12, 20: 21, 100: 98",
     "squares": "10: 11, 20: 22, 100: 100",
@@ -98,7 +101,8 @@ class ImageCase(NamedTuple):
 def _scenes() -> dict[str, ImageCase]:
     found = {}
     for kind, make in (("blobs", make_blob_scenes), ("squares", make_square_scenes)):
-        for k, size, steps in ((4, 16, 1500), (10, 16, 1500), (20, 16, 1500), (10, 32, 1000)):
+        for k, size in ((4, 16), (10, 16), (20, 16), (10, 32), (20, 32)):
+            steps = 1500 if size == 16 else 1000
             name = f"images/{kind}{k}" + ("" if size == 16 else f"-{size}")
             title = f"{k // 2} moving {kind}, {size} x {size}"
             scene = partial(make, n_objects=k // 2, image_size=size)
@@ -123,6 +127,9 @@ def manifold_of(method: str, images: ImageCase, max_iter: int | None = None) -> 
     if method in ("U-Net", "longer"):
         steps = images.max_iter * (LONGER if method == "longer" else 1)
         model.set_params(image_shape=images.shape, batch_size=32, max_iter=steps)
+    if method == "large":
+        options = {name: value for name, value in LARGE.items() if name != "n"}
+        model.set_params(image_shape=images.shape, **options)
     if max_iter is not None:
         model.set_params(max_iter=max_iter)
     return LyapunovManifold(model=model, **READING)
@@ -155,8 +162,11 @@ def measure(job: Job) -> dict:
         ).mean()
         for s in SCALES
     }
-    planes = local_pca_tangents(X, fresh.points, d)
-    result["local_pca"] = {k: tangent_error(E, fresh.tangents).mean() for k, E in planes.items()}
+    # Of large images minutes: at as few points as the Jacobian.
+    seen = few if job.options["method"] == "large" else slice(None)
+    planes = local_pca_tangents(X, fresh.points[seen], d)
+    truth = fresh.tangents[seen]
+    result["local_pca"] = {k: tangent_error(E, truth).mean() for k, E in planes.items()}
     return result
 
 
@@ -193,13 +203,16 @@ def make_jobs(names, seeds, methods, max_iter: int | None = None) -> list[Job]:
             for method in methods:
                 manifold = manifold_of(method, images, max_iter)
                 kind = ImagePeerJob if method in PEERS else Job
-                jobs.append(kind(images.case, seed, manifold, {"method": method}))
+                case = images.case
+                if method == "large":
+                    case = replace(case, n=LARGE["n"])
+                jobs.append(kind(case, seed, manifold, {"method": method}))
     return jobs
 
 
 def main(argv=None) -> int:
     own = own_options()
-    own.add_argument("--methods", nargs="+", choices=["U-Net", "MLP", "peers", "longer"])
+    own.add_argument("--methods", nargs="+", choices=["U-Net", "MLP", "peers", "longer", "large"])
     args = parse_args(__doc__.splitlines()[0], CASES, 1, argv, own)
     chosen = args.methods or ["U-Net", "MLP", *(["peers"] if find_spec("skdim") else [])]
     methods = [m for method in chosen for m in (PEERS if method == "peers" else [method])]
@@ -209,7 +222,12 @@ def main(argv=None) -> int:
 
 # ------------------------------------------------------------------------------------------ tables
 
-METHODS = {"U-Net": "U-Net", "longer": f"U-Net, {LONGER} x steps", "MLP": "defaults"}
+METHODS = {
+    "U-Net": "U-Net",
+    "longer": f"U-Net, {LONGER} x steps",
+    "large": f"U-Net, {LARGE['n']} images, {LARGE['max_iter']} steps of {LARGE['batch_size']}",
+    "MLP": "defaults",
+}
 
 
 def _grouped(records: list[dict]) -> dict[str, dict[str, list[dict]]]:

@@ -28,6 +28,7 @@ from dimension_tables import DIMENSION_SCRIPTS, DIMENSION_TABLES
 from embedding_tables import EMBEDDING_TABLES
 from failures import FAILURE_TABLES
 from formats import by_case, number, percent, provenance, spread, table
+from gpu import GPU_TABLES
 from images import IMAGE_TABLES
 from model_selection import SELECTION_TABLES
 from pretrained import PRETRAINED_TABLES
@@ -375,6 +376,7 @@ TABLES: dict[str, tuple[str, Callable[[list[dict]], str]]] = {
     **EMBEDDING_TABLES,
     **ROBUSTNESS_TABLES,
     **PRETRAINED_TABLES,
+    **GPU_TABLES,
     **IMAGE_TABLES,
     **{name: (DIMENSION_SCRIPTS, build) for name, (build, _) in DIMENSION_TABLES.items()},
 }
