@@ -14,6 +14,7 @@ from alignlearn.datasets import make_random_manifold, make_sphere
 from alignlearn.derivatives import probe_derivative
 from alignlearn.guards import guarded
 from alignlearn.models import Diffusion
+from alignlearn.networks import GatedNetwork
 from alignlearn.tangent import _qr
 
 pytestmark = [
@@ -84,19 +85,29 @@ def test_frame_on_the_device_of_its_points(generator):
     assert derivative.push(step, y, y[None]).device.type == "cuda"
 
 
+@pytest.fixture
+def deterministic():
+    """Of some convolutions the fastest gradient adds up in another order every time."""
+    before = torch.backends.cudnn.deterministic
+    torch.backends.cudnn.deterministic = True
+    yield
+    torch.backends.cudnn.deterministic = before
+
+
 @pytest.mark.parametrize("options", [{}, {"image_shape": (4, 5), "width": 8}])
-def test_training_played_back_is_training(options, monkeypatch, tmp_path):
+def test_training_played_back_is_training(options, deterministic, monkeypatch, tmp_path):
     """To the bit: the generator goes on alike, and a checkpoint can hold its state."""
-    X = make_random_manifold(200, 2, 20, random_state=0).points
+    X = make_random_manifold(200, 2, 20, noise=0.1, random_state=0).points
     model = Diffusion(max_iter=30, n_estimators=1, device="cuda", random_state=0, **options)
     played = clone(model).fit(X)
     kept = clone(model).set_params(checkpoint=tmp_path).fit(X)
     with monkeypatch.context() as patch:
         patch.setattr(training, "Replay", lambda work, generator: work)
         plain = clone(model).fit(X)
-    assert played.loss_ == plain.loss_ == kept.loss_
-    for p, q in zip(played.denoiser_.parameters(), plain.denoiser_.parameters(), strict=True):
-        assert torch.equal(p, q)
+    for other in (kept, plain):
+        assert played.loss_ == other.loss_
+        for p, q in zip(played.denoiser_.parameters(), other.denoiser_.parameters(), strict=True):
+            assert torch.equal(p, q)
 
 
 def test_a_network_of_the_users_is_not_played_back(monkeypatch):
@@ -107,10 +118,10 @@ def test_a_network_of_the_users_is_not_played_back(monkeypatch):
 
     monkeypatch.setattr(training, "Replay", refuse)
     X = make_sphere(60, 2, random_state=0).points
-    network = Diffusion(max_iter=1, n_estimators=1, device="cuda").fit(X).denoiser_.network
-    Diffusion(network=network.requires_grad_(True), max_iter=5, device="cuda").fit(X)
+    network = GatedNetwork(3, width=8, n_blocks=1, generator=torch.Generator())
+    Diffusion(network=network, max_iter=5, device="cuda", random_state=0).fit(X)
     with pytest.raises(AssertionError):
-        Diffusion(max_iter=5, device="cuda").fit(X)
+        Diffusion(max_iter=5, device="cuda", random_state=0).fit(X)
 
 
 @pytest.mark.parametrize("k", [40, 100])
@@ -122,7 +133,7 @@ def test_jacobi_on_the_device(k, generator):
 
 
 def test_rows_that_do_not_fit_are_done_in_halves(monkeypatch):
-    X = make_random_manifold(20_000, 5, 50, random_state=0).points
+    X = make_random_manifold(3000, 3, 30, random_state=0).points
     model = Diffusion(max_iter=5, n_estimators=1, device="cuda")
     m = LyapunovManifold(model=model, n_reference=5, random_state=0).fit(X[:500])
     expected = m.lyapunov_exponents(X)
@@ -131,7 +142,7 @@ def test_rows_that_do_not_fit_are_done_in_halves(monkeypatch):
     empty_cache = torch.cuda.empty_cache
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: (freed.append(1), empty_cache()))
     total = torch.cuda.get_device_properties(0).total_memory
-    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 3e8) / total)
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 1e8) / total)
     try:
         found = m.lyapunov_exponents(X)
     finally:

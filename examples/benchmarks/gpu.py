@@ -17,6 +17,7 @@ from contextlib import nullcontext
 from functools import partial
 from unittest import mock
 
+import numpy as np
 import torch
 from column_cost import CHANNELS, PULLS, PUSHES, make_network
 from common import Case, Job, Store, parse_args, run_jobs
@@ -30,8 +31,10 @@ from alignlearn._linalg import cholesky_qr, jacobi
 from alignlearn.datasets import make_blob_scenes, make_random_manifold
 from alignlearn.denoising import DenoisingLoss
 from alignlearn.derivatives import preferred_derivative
+from alignlearn.frames import FrameQuestion, FrameReader
 from alignlearn.guards import guarded
 from alignlearn.models import Diffusion
+from alignlearn.streaming import stream
 
 NOISE = 0.01  # without it the manifolds span fewer dimensions than D, and the network is smaller
 IMAGE = 32  # pixels across
@@ -130,25 +133,36 @@ def shares_of(call: Callable) -> dict:
         name = event.key.lower()
         kind = next((k for k, names in KERNELS.items() if any(x in name for x in names)), "other")
         spent[kind] += event.self_device_time_total
-    busy = sum(spent.values())
+    busy = max(sum(spent.values()), 1e-9)
     return {"busy": busy / wall, "kinds": {kind: t / busy for kind, t in spent.items()}}
 
 
 def measure_frames(n: int, D: int, k: int) -> dict:
     """Time, memory and arithmetic of frames of a model that was hardly trained."""
-    X, model = data(D, 2000, image := D == IMAGE**2)
-    model.set_params(max_iter=1, n_estimators=1)
-    m = LyapunovManifold(model=model, n_components=k, n_reference=2, random_state=0)
-    m.fit(X)
-    rows = X[torch.arange(n) % len(X)]
+    X, model = data(D, 500, image := D == IMAGE**2)
+    m = LyapunovManifold()  # its defaults, without the measurements that its `fit` makes
+    reader = FrameReader(
+        model.set_params(max_iter=1, n_estimators=1).fit(X),
+        solver=None,
+        n_steps=m.n_steps,
+        n_paths=m.n_paths,
+        n_oversamples=m.n_oversamples,
+        n_iter=m.n_iter,
+        path_seed=0,
+        n_jobs=None,
+    )
+    question = FrameQuestion(reader, k, model.window_, ("vectors",))
+    X, few = X[np.arange(n) % len(X)], min(n, 1000)
+
+    def frames(n_rows: int):
+        stream(question, reader.rows(X[:n_rows]), question.types)
+
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
-    call = partial(m.tangent_space, rows, k)
-    wall = seconds(call, 1)
+    wall = seconds(partial(frames, n), 1)
     peak = torch.cuda.max_memory_allocated() - before
-    few = rows[: min(n, 1000)]
-    counted = flop(lambda: m.tangent_space(few, k)) * n / len(few)
-    shares = shares_of(lambda: m.tangent_space(few, k))
+    counted = flop(partial(frames, few)) * n / few
+    shares = shares_of(partial(frames, few))
     return {
         "wall_s": wall,
         "peak_gb": peak / 2**30,

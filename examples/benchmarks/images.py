@@ -59,7 +59,7 @@ SCALES = (0.05, 0.1, 0.2, 0.5)  # of the Jacobian
 # What a frame costs grows with its columns; both networks are read off alike.
 READING = {"n_components": 32, "n_paths": 2, "n_reference": 16}
 LONGER = 4  # times as many steps
-LARGE = {"n": 20_000, "batch_size": 128, "max_iter": 10_000}
+LARGE = {"n": 10_000, "batch_size": 128, "max_iter": 8000}
 PUBLISHED = {  # by ID-DIFF, of images of 32 x 32 with fixed places, true dimension first
     "blobs": "10: 12, 20: 21, 100: 98",
     "squares": "10: 11, 20: 22, 100: 100",
