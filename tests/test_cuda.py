@@ -130,22 +130,3 @@ def test_jacobi_on_the_device(k, generator):
     U, S = jacobi(A.cuda())
     torch.testing.assert_close(S.cpu(), torch.linalg.svdvals(A), rtol=1e-8, atol=1e-10)
     torch.testing.assert_close((U * S[:, None] ** 2 @ U.mT).cpu(), A @ A.mT, rtol=0, atol=1e-9)
-
-
-def test_rows_that_do_not_fit_are_done_in_halves(monkeypatch):
-    X = make_random_manifold(3000, 3, 30, random_state=0).points
-    model = Diffusion(max_iter=5, n_estimators=1, device="cuda")
-    m = LyapunovManifold(model=model, n_reference=5, random_state=0).fit(X[:500])
-    expected = m.lyapunov_exponents(X)
-    torch.cuda.empty_cache()
-    freed = []
-    empty_cache = torch.cuda.empty_cache
-    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: (freed.append(1), empty_cache()))
-    total = torch.cuda.get_device_properties(0).total_memory
-    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 1e8) / total)
-    try:
-        found = m.lyapunov_exponents(X)
-    finally:
-        torch.cuda.set_per_process_memory_fraction(1.0)
-    assert freed
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
