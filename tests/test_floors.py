@@ -19,6 +19,7 @@ FLOORS = [
         "paths",
         "couplings",
         "sources",
+        "_lazy",
         "_linalg",
         "_replay",
         "guards",

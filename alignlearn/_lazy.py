@@ -1,0 +1,29 @@
+"""Public names that are imported when they are asked for (PEP 562)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+
+def names_of(package: str, homes: dict[str, str]) -> Callable[[str], Any]:
+    """A ``__getattr__`` for a package: of each name in `homes` from its module, and of modules.
+
+    Whoever needs one estimator waits for the modules of that one, and a file that is only looked
+    at, as by a command line, for none.
+    """
+
+    def __getattr__(name: str) -> Any:
+        if name in homes:
+            value = getattr(import_module(f"{package}.{homes[name]}"), name)
+        elif not name.startswith("__") and find_spec(f"{package}.{name}") is not None:
+            return import_module(f"{package}.{name}")
+        else:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        setattr(sys.modules[package], name, value)
+        return value
+
+    return __getattr__
