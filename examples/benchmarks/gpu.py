@@ -325,6 +325,8 @@ def frames_table(records: list[dict]) -> str:
 def columns_table(records: list[dict]) -> str:
     """Forward passes that a column costs, by rule."""
     found = _results(records, "columns")
+    if not found:
+        return "*Not run yet.*"
     rows = []
     for name in PUSHES | PULLS:
         chosen = any(name in x["chosen"] for _, x in found)
@@ -344,7 +346,9 @@ def columns_table(records: list[dict]) -> str:
 def factors_table(records: list[dict]) -> str:
     """Milliseconds of factorisations."""
     found = _results(records, "factors")
-    names = list(found[0][1]["ms"]) if found else []
+    if not found:
+        return "*Not run yet.*"
+    names = list(found[0][1]["ms"])
     rows = [
         [r["title"], *(number(x["ms"][name]) for name in names), f"{x['error']:.0e}"]
         for r, x in found
