@@ -22,6 +22,12 @@ from alignlearn.models.trained import SMALL_WIDTH, TrainedModel, default_width
 from alignlearn.training import evaluation_interval, train
 
 
+def _learned_part(network: nn.Module, y: Tensor, s: Tensor) -> Tensor:
+    """``c_out network(c_in y, log s)`` with the coefficients of `PreconditionedDenoiser`."""
+    c_in = torch.rsqrt(1 + s * s)
+    return s * c_in * network(c_in * y, torch.log(s))
+
+
 class PreconditionedDenoiser(nn.Module):
     """``Den(y, s) = c_skip y + c_out network(c_in y, log s)`` (Karras et al. 2022, unit data).
 
@@ -36,7 +42,7 @@ class PreconditionedDenoiser(nn.Module):
         """Rows y (n, D) at noise s, 0-dimensional or (n, 1)."""
         s = s.to(y)
         c_in = torch.rsqrt(1 + s * s)
-        return c_in * c_in * y + s * c_in * self.network(c_in * y, torch.log(s))
+        return c_in * c_in * y + _learned_part(self.network, y, s)
 
 
 class PiecewiseDenoiser(nn.Module):
@@ -52,8 +58,7 @@ class PiecewiseDenoiser(nn.Module):
     def forward(self, y: Tensor, s: Tensor) -> Tensor:
         """Rows y (n, D) at noise s, 0-dimensional or (n, 1)."""
         s = s.to(y)
-        c_in = torch.rsqrt(1 + s * s)
-        return self.pieces(y, s) + s * c_in * self.network(c_in * y, torch.log(s))
+        return self.pieces(y, s) + _learned_part(self.network, y, s)
 
 
 class MeanDenoiser(nn.Module):
