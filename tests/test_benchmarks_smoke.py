@@ -277,7 +277,8 @@ def test_every_script_measures_and_makes_its_tables(tmp_path):
     filled = make_tables.fill(page, tmp_path)
     tables = {name: make_tables.make_table(name, tmp_path) for name in make_tables.TABLES}
     missing = {name for name, text in tables.items() if "Not run" in text}
-    assert missing == {"pretrained"}  # needs diffusers and has a smoke test of its own
+    # One needs diffusers, one a GPU; both have smoke tests of their own.
+    assert missing == {"pretrained", *(name for name in tables if name.startswith("gpu-"))}
     assert "STALE" not in filled
     assert "| torus, tiny | training |" in filled
     assert "sphere2 |" in make_tables.make_table("largest-angle", tmp_path)
@@ -419,6 +420,7 @@ def test_one_command_runs_every_script_with_its_own_seeds(tmp_path, monkeypatch,
         "frame_speed": {0},
         "column_cost": {0},
         "training_speed": {0},
+        "gpu": {0} if torch.cuda.is_available() else set(),
         "out_of_core": {0},
         "peer_speed": {0},
         "size": {0},

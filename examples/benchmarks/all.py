@@ -20,6 +20,7 @@ import extraction
 import failures
 import frame_cost
 import frame_speed
+import gpu
 import images
 import make_tables
 import model_selection
@@ -42,6 +43,7 @@ SCRIPTS = [
     (frame_speed, 1),
     (column_cost, 1),
     (training_speed, 1),
+    (gpu, 1),
     (out_of_core, 1),
     (peer_speed, 1),
     (size, 1),
