@@ -164,7 +164,8 @@ import torch, sklearn.neighbors
 try: import sklearn.callback
 except ImportError: pass
 Absent.asked.clear()
-import alignlearn.models
+from alignlearn import *
+from alignlearn.models import *
 print(Absent.asked)
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from alignlearn import LyapunovManifold
-from alignlearn.models import diffusion, flow_matching
+from alignlearn.models import diffusion, flow_matching, trained
 
 plt = pytest.importorskip("matplotlib.pyplot")
 SCRIPTS = sorted(Path(__file__).resolve().parents[1].glob("examples/plot_*.py"))
@@ -23,6 +23,7 @@ def small(monkeypatch):
     )
     for module in (diffusion, flow_matching):
         monkeypatch.setattr(module, "default_width", lambda n_samples, n_features: 16)
+    monkeypatch.setattr(trained, "IMAGE_WIDTH", 8)
     monkeypatch.setattr(
         LyapunovManifold, "_reader", lambda self: replace(reader(self), n_steps=2, n_paths=2)
     )
