@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LyapunovManifold", "ManifoldSupport", "__version__", "load", "save"]
 
-__getattr__ = names_of(
+__getattr__, __dir__ = names_of(
     __name__,
     {
         "LyapunovManifold": "manifold",
@@ -22,7 +22,3 @@ __getattr__ = names_of(
         "save": "persistence",
     },
 )
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

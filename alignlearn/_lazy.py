@@ -9,11 +9,12 @@ from importlib.util import find_spec
 from typing import Any
 
 
-def names_of(package: str, homes: dict[str, str]) -> Callable[[str], Any]:
-    """A ``__getattr__`` for a package: of each name in `homes` from its module, and of modules.
+def names_of(
+    package: str, homes: dict[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """``__getattr__`` and ``__dir__`` of a package: each name in `homes` is in the module there.
 
-    Whoever needs one estimator waits for the modules of that one, and a file that is only looked
-    at, as by a command line, for none.
+    Its modules are attributes too. Whoever needs one estimator waits for the modules of that one.
     """
 
     def __getattr__(name: str) -> Any:
@@ -26,4 +27,7 @@ def names_of(package: str, homes: dict[str, str]) -> Callable[[str], Any]:
         setattr(sys.modules[package], name, value)
         return value
 
-    return __getattr__
+    def __dir__() -> list[str]:
+        return sorted({*vars(sys.modules[package]), *homes})
+
+    return __getattr__, __dir__

@@ -1,7 +1,7 @@
 """Factorisations of many small matrices: LAPACK's on a CPU, products of all at once on a GPU.
 
 A GPU's libraries take matrices of more than 32 columns one after the other, and Householder's
-reflections too, which leaves nearly all of it idle: `examples/benchmarks/gpu.py` has the times.
+reflections too, which leaves nearly all of it idle: `examples/benchmarks/gpu.py` measures it.
 """
 
 from __future__ import annotations
@@ -51,22 +51,25 @@ def cholesky_qr(E: Tensor) -> tuple[Tensor, Tensor] | None:
     return (Q.to(E), R.to(E)) if good else None
 
 
+def _jacobi_on_gpu(A: Tensor) -> tuple[Tensor, Tensor] | None:
+    """`jacobi` where PyTorch would take one matrix after the other, else None."""
+    return jacobi(A) if A.device.type == "cuda" and A.shape[-1] > 2 * _BLOCK else None
+
+
 def left_singular(A: Tensor) -> tuple[Tensor, Tensor]:
     """Left singular vectors (n, D, m) and values (n, m), descending, of A (n, D, m) with m <= D."""
-    if A.device.type == "cuda" and A.shape[-1] > 2 * _BLOCK:
-        found = jacobi(A)
-        if found is not None:
-            return found
+    found = _jacobi_on_gpu(A)
+    if found is not None:
+        return found
     U, S, _ = torch.linalg.svd(A, full_matrices=False)
     return U, S
 
 
 def principal_axes(M: Tensor) -> tuple[Tensor, Tensor]:
     """Eigenvectors (n, D, D) and values (n, D), descending, of M (n, D, D), none negative."""
-    if M.device.type == "cuda" and M.shape[-1] > 2 * _BLOCK:
-        found = jacobi(M)
-        if found is not None:
-            return found
+    found = _jacobi_on_gpu(M)
+    if found is not None:
+        return found
     values, vectors = torch.linalg.eigh(M)
     return vectors.flip(-1), values.flip(-1).clamp_min(0.0)
 

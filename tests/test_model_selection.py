@@ -59,13 +59,13 @@ def test_two_workers_cross_validate_as_one(make_model, two_workers):
 
 def test_grid_of_nested_parameters_fits_what_it_says(two_workers):
     pipeline = Pipeline([("scale", StandardScaler()), ("manifold", manifold())])
-    grid = {"manifold__model__max_iter": [1, 3], "manifold__n_steps": [2]}
+    grid = {"manifold__model__max_iter": [1, 3], "manifold__n_steps": [2, 3]}
     search = GridSearchCV(pipeline, grid, scoring=denoising_score, cv=2, **two_workers)
     search.fit(rows())
     best = search.best_estimator_["manifold"]
     assert search.best_params_["manifold__model__max_iter"] == best.model_.n_iter_
     assert search.best_params_["manifold__n_steps"] == best.n_steps
-    assert len(search.cv_results_["params"]) == 2
+    assert len(search.cv_results_["params"]) == 4
 
 
 def test_grid_over_models_and_several_scores(two_workers):

@@ -21,7 +21,7 @@ __all__ = [
     "PretrainedModel",
 ]
 
-__getattr__ = names_of(
+__getattr__, __dir__ = names_of(
     __name__,
     {
         "Diffusion": "diffusion",
@@ -32,7 +32,3 @@ __getattr__ = names_of(
         "PretrainedModel": "pretrained",
     },
 )
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
