@@ -51,14 +51,14 @@ def cholesky_qr(E: Tensor) -> tuple[Tensor, Tensor] | None:
     return (Q.to(E), R.to(E)) if good else None
 
 
-def _jacobi_on_gpu(A: Tensor) -> tuple[Tensor, Tensor] | None:
-    """`jacobi` where PyTorch would take one matrix after the other, else None."""
-    return jacobi(A) if A.device.type == "cuda" and A.shape[-1] > 2 * _BLOCK else None
+def _taken_one_by_one(A: Tensor) -> bool:
+    """Whether PyTorch would take one matrix (n, D, m) after the other."""
+    return A.device.type == "cuda" and A.shape[-1] > 2 * _BLOCK
 
 
 def left_singular(A: Tensor) -> tuple[Tensor, Tensor]:
     """Left singular vectors (n, D, m) and values (n, m), descending, of A (n, D, m) with m <= D."""
-    found = _jacobi_on_gpu(A)
+    found = jacobi(A) if _taken_one_by_one(A) else None
     if found is not None:
         return found
     U, S, _ = torch.linalg.svd(A, full_matrices=False)
@@ -67,7 +67,7 @@ def left_singular(A: Tensor) -> tuple[Tensor, Tensor]:
 
 def principal_axes(M: Tensor) -> tuple[Tensor, Tensor]:
     """Eigenvectors (n, D, D) and values (n, D), descending, of M (n, D, D), none negative."""
-    found = _jacobi_on_gpu(M)
+    found = jacobi_axes(M) if _taken_one_by_one(M) else None
     if found is not None:
         return found
     values, vectors = torch.linalg.eigh(M)
@@ -131,3 +131,14 @@ def jacobi(A: Tensor) -> tuple[Tensor, Tensor] | None:
     S, order = B.reshape(n, width, D).norm(dim=-1).sort(descending=True)
     columns = B.reshape(n, width, D).gather(1, order[..., None].expand(n, width, D))
     return qr(columns[:, :m].mT)[0], S[:, :m]
+
+
+def jacobi_axes(M: Tensor) -> tuple[Tensor, Tensor] | None:
+    """`principal_axes` by `jacobi`, of ``M + |M| I``, which has the same eigenvectors.
+
+    Of M itself the short columns, below 1e-6 of the longest, might never become orthogonal: they
+    are turned together with long ones, whose rounding is as large as they are.
+    """
+    size = M.norm(dim=(1, 2))[:, None]
+    found = jacobi(M + torch.diag_embed(size.expand(M.shape[:-1])))
+    return None if found is None else (found[0], (found[1] - size).clamp_min(0.0))

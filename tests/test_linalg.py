@@ -5,7 +5,15 @@ import math
 import pytest
 import torch
 
-from alignlearn._linalg import cholesky_qr, jacobi, left_singular, principal_axes, qr, tournament
+from alignlearn._linalg import (
+    cholesky_qr,
+    jacobi,
+    jacobi_axes,
+    left_singular,
+    principal_axes,
+    qr,
+    tournament,
+)
 
 
 def matrices(singular, n=3, n_rows=None, generator=None):
@@ -45,6 +53,20 @@ def test_jacobi_completes_the_basis_where_columns_depend_on_each_other(generator
     torch.testing.assert_close(S, singular.expand(3, 50), rtol=0, atol=1e-13)
     torch.testing.assert_close(
         U.mT @ U, torch.eye(50).double().expand(3, 50, 50), rtol=0, atol=1e-13
+    )
+
+
+@pytest.mark.parametrize("rest", [1e-3, 1e-6, 1e-9, 0.0])
+def test_axes_by_jacobi_where_most_values_are_small(rest, generator):
+    """Jacobi's rotations of the matrix itself do not end there."""
+    values = torch.cat([torch.linspace(1, 0.5, 6), rest * torch.linspace(1, 0.5, 40)]).double()
+    A = matrices(values.sqrt(), generator=generator)
+    M = A @ A.mT
+    U, found = jacobi_axes(M)
+    torch.testing.assert_close(found, values.expand(3, 46), rtol=0, atol=1e-8)
+    torch.testing.assert_close((U * found[:, None]) @ U.mT, M, rtol=0, atol=1e-8)
+    torch.testing.assert_close(
+        U.mT @ U, torch.eye(46).double().expand(3, 46, 46), rtol=0, atol=1e-13
     )
 
 
