@@ -177,16 +177,26 @@ def resolve_device(device) -> torch.device:
 
 # What work on a chunk of rows may take for its speed, in bytes: about a processor's cache.
 CACHE = 32 * 2**20
+# Share of a GPU's memory: small chunks leave it idle. At its peak the work takes up to seven times
+# what is counted here (`examples/benchmarks/gpu.py`).
+_SHARE_OF_GPU = 1 / 16
 
 
-def row_chunks(n_rows: int, bytes_per_row: int, cache: int | None = CACHE) -> Iterator[slice]:
-    """Slices of rows whose work fits scikit-learn's `working_memory` and, if given, a cache.
+def row_chunks(
+    n_rows: int, bytes_per_row: int, cache: int = CACHE, device: torch.device | None = None
+) -> Iterator[slice]:
+    """Slices of rows whose work fits scikit-learn's `working_memory` and a cache.
 
-    The size depends on the problem alone, never on the number of workers, so that results do not
-    depend on `n_jobs`.
+    On a GPU, which has no use for a cache, a share of its memory, or `working_memory` if that is
+    more. The size depends on the problem and the device alone, never on the number of workers, so
+    that results do not depend on `n_jobs`.
     """
     limit = int(get_config()["working_memory"] * 2**20)
-    limit = limit if cache is None else min(cache, limit)
+    if device is not None and device.type == "cuda":
+        total = torch.cuda.get_device_properties(device).total_memory
+        limit = max(limit, int(_SHARE_OF_GPU * total))
+    else:
+        limit = min(limit, cache)
     size = max(1, limit // max(1, bytes_per_row))
     for start in range(0, n_rows, size):
         yield slice(start, min(start + size, n_rows))

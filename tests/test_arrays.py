@@ -1,6 +1,7 @@
 """Laws of the door between numpy and torch."""
 
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -96,6 +97,16 @@ def test_chunks_cover_every_row_once_in_order_and_fit(n_rows, bytes_per_row, wor
     assert rows == list(range(n_rows))
     sizes = [chunk.stop - chunk.start for chunk in chunks]
     assert all(size == 1 or size * bytes_per_row <= working_memory * 2**20 for size in sizes)
+
+
+def test_chunks_on_a_gpu_grow_with_its_memory(monkeypatch):
+    gpu = torch.device("cuda", 0)
+    properties = SimpleNamespace(total_memory=64 * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", {gpu: properties}.__getitem__)
+    assert len(list(row_chunks(32, 2**30, device=gpu))) == 8  # four at a time
+    with config_context(working_memory=8192):
+        assert len(list(row_chunks(32, 2**30, device=gpu))) == 4
+    assert len(list(row_chunks(32, 2**30, device=torch.device("cpu")))) == 32
 
 
 @pytest.mark.parametrize("device", ["no such device", "cuda:99", "meta:x"])

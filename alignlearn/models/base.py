@@ -120,19 +120,17 @@ class GenerativeModel(CallbackSupportMixin, DensityMixin, BaseEstimator, metacla
         """Chunks of rows that move `n_columns` tangent columns in the memory allowed.
 
         `bytes_kept` is what a row keeps beside them. Where columns go one by one through a graph,
-        that of the network decides, and a cache is no limit; nor is it on a GPU.
+        that of the network decides.
         """
         derivative, device = self.derivative, self.gaussian_.basis.device
         if derivative == AUTOMATIC:
             bytes_per_row = self._bytes_per_column() * n_columns
-            cache = None if device.type == "cuda" else CACHE
-            return row_chunks(n_rows, max(bytes_per_row, bytes_kept), cache)
+            return row_chunks(n_rows, max(bytes_per_row, bytes_kept), CACHE, device)
         denoise, s = self.denoiser(), torch.tensor(self.window_[0], dtype=torch.float64)
         row = torch.zeros(1, self.n_features_in_).to(self.gaussian_.basis)
         columns = 4 * n_columns * row.numel() * row.element_size()
         bytes_per_row = _GRAPHS * graph_bytes(lambda y: denoise(y, s), row) + columns
-        cache = None if device.type == "cuda" else _GRAPH_CACHE
-        return row_chunks(n_rows, max(bytes_per_row, bytes_kept), cache)
+        return row_chunks(n_rows, max(bytes_per_row, bytes_kept), _GRAPH_CACHE, device)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "window_")
