@@ -7,6 +7,7 @@ ask for them one by one.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -21,35 +22,71 @@ class Replay:
     Parameters
     ----------
     work : callable
-        Without arguments; gives a tensor. It reads and writes the same memory in every call, waits
-        for nothing on the device, and Python decides nothing in it.
-    generator : torch.Generator
+        Of tensors on the GPU, or of nothing; gives a tensor. It does the same in every call but
+        for what is in the tensors and in the memory it reads, waits for nothing on the device, and
+        Python decides nothing in it.
+    device : torch.device
+    generator : torch.Generator, optional
         On the GPU, the only one that `work` draws from. It goes on from call to call, and may be
         read and used between them.
     """
 
-    def __init__(self, work: Callable[[], Tensor], generator: torch.Generator) -> None:
-        self.work, self.generator = work, generator
-        self._stream = torch.cuda.Stream(generator.device)
+    def __init__(
+        self,
+        work: Callable[..., Tensor],
+        device: torch.device,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        self.work, self.device, self.generator = work, device, generator
+        self._stream = torch.cuda.Stream(device)
         self._graph: torch.cuda.CUDAGraph | None = None
         self._n_calls = 0
 
-    def __call__(self) -> Tensor:
+    def __call__(self, *inputs: Tensor) -> Tensor:
         """What `work` gives; from the fourth call on in memory that the next one overwrites."""
         if self._n_calls < _WARM_UP:
             self._n_calls += 1
-            here = torch.cuda.current_stream(self.generator.device)
+            here = torch.cuda.current_stream(self.device)
             self._stream.wait_stream(here)
             with torch.cuda.stream(self._stream):
-                result = self.work()
+                result = self.work(*inputs)
             here.wait_stream(self._stream)
             return result
         if self._graph is None:
+            self._inputs = [tensor.clone() for tensor in inputs]
             self._graph = torch.cuda.CUDAGraph()
-            self._graph.register_generator_state(self.generator)
+            if self.generator is not None:
+                self._graph.register_generator_state(self.generator)
             # Other threads may use the GPU meanwhile.
             mode = "thread_local"
             with torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode=mode):
-                self._result = self.work()
+                self._result = self.work(*self._inputs)
+        for kept, given in zip(self._inputs, inputs, strict=True):
+            kept.copy_(given)
         self._graph.replay()
         return self._result
+
+
+class ReplayedLift:
+    """A lift, see `alignlearn.derivatives`, of the steps of one flow, played back on a GPU.
+
+    Parameters
+    ----------
+    lift : callable (step, x (n, D), E (k, n, D)) -> Tensor
+        Of an `alignlearn.flow.Step`, which does the same at all times.
+    """
+
+    def __init__(self, lift: Callable) -> None:
+        self.lift = lift
+        self._replays: dict[tuple, Replay] = {}
+
+    def __call__(self, step, x: Tensor, E: Tensor) -> Tensor:
+        """What `lift` gives; in memory that the next call overwrites."""
+
+        def work(x: Tensor, E: Tensor, t: Tensor, s: Tensor) -> Tensor:
+            return self.lift(replace(step, t=t, s=s), x, E)
+
+        key = x.shape, E.shape
+        if key not in self._replays:
+            self._replays[key] = Replay(work, x.device)
+        return self._replays[key](x, E, step.t.to(x.device), step.s.to(x.device))

@@ -66,6 +66,28 @@ def velocity_field(denoise: Denoiser, schedule: Schedule) -> Field:
     return field
 
 
+@dataclass(frozen=True)
+class Step:
+    """One step of a flow as a map of rows, without its additive noise.
+
+    Attributes
+    ----------
+    solver : Solver
+    field : callable (x, t) -> Tensor
+    t, s : Tensor
+        Times between which it steps, 0-dimensional.
+    """
+
+    solver: Solver
+    field: Field
+    t: Tensor
+    s: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Map x (n, D) at time t to time s."""
+        return self.solver(self.field, x, self.t, self.s)
+
+
 class Trajectory(NamedTuple):
     """States visited by a flow.
 
@@ -74,7 +96,7 @@ class Trajectory(NamedTuple):
     states : Tensor of shape (n_steps + 1, n, D)
         From noise to data; the last one is the end point.
     noise : Tensor of shape (n_steps, n, D) or None
-        The frozen noise ``xi`` of a stochastic solver, None for an ODE.
+        The frozen noise ``xi`` of a stochastic solver, None for an ODE and where nobody asks.
     """
 
     states: Tensor
@@ -154,10 +176,9 @@ class Flow:
         """Number of steps."""
         return len(self.times) - 1
 
-    def step(self, i: int) -> Callable[[Tensor], Tensor]:
+    def step(self, i: int) -> Step:
         """The map ``F_i`` from ``times[i]`` to ``times[i + 1]``, without its additive noise."""
-        t, s = self.times[i], self.times[i + 1]
-        return lambda x: self.solver(self.field, x, t, s)
+        return Step(self.solver, self.field, self.times[i], self.times[i + 1])
 
     def orbit(self, z: Tensor, noise: Tensor | None = None) -> Trajectory:
         """Trajectory that starts at ``z (n, D)``; `noise` (n_steps, n or 1, D) if stochastic.
@@ -209,6 +230,20 @@ class Flow:
         ValueError
             If the flow is stochastic and `noising` is missing, or the reverse.
         """
+        states, stochastic = self.states_to(x, noising), self._stochastic_solver(noising, "noising")
+        if stochastic is None:
+            return Trajectory(states, None)
+        xi = [
+            (states[i + 1] - self.step(i)(states[i])) / self._scale(stochastic, i).to(x)
+            for i in range(self.n_steps)
+        ]
+        return Trajectory(states, torch.stack(xi))
+
+    def states_to(self, x: Tensor, noising: Tensor | None = None) -> Tensor:
+        """States (n_steps + 1, n, D) of `trajectory`; the frozen noise, which costs as much, not.
+
+        Parameters and errors are those of `trajectory`.
+        """
         stochastic = self._stochastic_solver(noising, "noising")
         states = [x]
         for i in reversed(range(self.n_steps)):
@@ -217,14 +252,7 @@ class Flow:
                 states.append(self._invert_step(states[-1], t, s))
             else:
                 states.append(stochastic.noise_up(self.field, states[-1], s, t, noising[i]))
-        path = torch.stack(states[::-1])
-        if stochastic is None:
-            return Trajectory(path, None)
-        xi = [
-            (path[i + 1] - self.step(i)(path[i])) / self._scale(stochastic, i).to(x)
-            for i in range(self.n_steps)
-        ]
-        return Trajectory(path, torch.stack(xi))
+        return torch.stack(states[::-1])
 
     def _invert_step(self, x_s: Tensor, t: Tensor, s: Tensor, max_corrections: int = 20) -> Tensor:
         """Solve ``step(x_t) = x_s`` by defect correction around the backward step.

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 import torch
 
 from alignlearn._arrays import halved, validate_rows
-from alignlearn.derivatives import ALL_COLUMNS
+from alignlearn._replay import ReplayedLift
+from alignlearn.derivatives import ALL_COLUMNS, Derivative
 from alignlearn.flow import Flow, Trajectory
 from alignlearn.guards import guarded
 from alignlearn.models.base import GenerativeModel
-from alignlearn.solvers import Solver, StochasticSolver
+from alignlearn.solvers import ReverseDiffusion, Solver, StochasticSolver
 from alignlearn.streaming import Rows, stream
 from alignlearn.tangent import LyapunovFrame, lyapunov_frame
 
@@ -74,6 +75,8 @@ class FrameReader:
         """Frames at rows X, of fewer rows at a time where memory does not suffice."""
         x, flow = self.model.encode(X), self.flow(window)
         x = x * self.model._schedule_of(flow.solver).alpha(flow.times[-1]).to(x)
+        if x.is_cuda and self.model._plays_back and isinstance(flow.solver, ReverseDiffusion):
+            flow = replace(flow, derivative=Derivative(*map(ReplayedLift, flow.derivative)))
 
         def read(rows: slice) -> LyapunovFrame:
             generator = torch.Generator().manual_seed(self.path_seed)
@@ -93,9 +96,9 @@ class FrameReader:
     def _trajectories(self, flow: Flow, x: torch.Tensor, generator) -> Iterable[Trajectory]:
         """To rows x, made when asked for."""
         if not isinstance(flow.solver, StochasticSolver):
-            return (flow.trajectory(x) for _ in range(1))
+            return (Trajectory(flow.states_to(x), None) for _ in range(1))
         noising = self._noising(x, flow.n_steps, generator)  # drawn before the frame draws
-        return (flow.trajectory(x, z) for z in noising)
+        return (Trajectory(flow.states_to(x, z), None) for z in noising)
 
     def _n_paths(self, D: int) -> int:
         return max(4, 64 // D) if self.n_paths is None else self.n_paths

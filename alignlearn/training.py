@@ -217,10 +217,9 @@ def train(
         batch_loss.backward()
         return batch_loss.detach()
 
-    on_gpu = generator.device.type == "cuda"
-    differentiated = (
-        Replay(gradients, generator) if replayed and on_gpu and team.size == 1 else gradients
-    )
+    device = generator.device
+    on_gpu = device.type == "cuda" and team.size == 1
+    differentiated = Replay(gradients, device, generator) if replayed and on_gpu else gradients
     try:
         with exchange:
             for step in range(state.step + 1, max_iter + 1):

@@ -8,13 +8,14 @@ from real_networks import N_FEATURES, image_network
 from sklearn.base import clone
 from tables import MODELS, cases
 
-from alignlearn import LyapunovManifold, training
+from alignlearn import LyapunovManifold, frames, training
 from alignlearn._linalg import jacobi
 from alignlearn.datasets import make_random_manifold, make_sphere
 from alignlearn.derivatives import probe_derivative
 from alignlearn.guards import guarded
 from alignlearn.models import Diffusion
 from alignlearn.networks import GatedNetwork
+from alignlearn.solvers import PredictorCorrector
 from alignlearn.tangent import _qr
 
 pytestmark = [
@@ -102,7 +103,7 @@ def test_training_played_back_is_training(options, deterministic, monkeypatch, t
     played = clone(model).fit(X)
     kept = clone(model).set_params(checkpoint=tmp_path).fit(X)
     with monkeypatch.context() as patch:
-        patch.setattr(training, "Replay", lambda work, generator: work)
+        patch.setattr(training, "Replay", lambda work, *_: work)
         plain = clone(model).fit(X)
     for other in (kept, plain):
         assert played.loss_ == other.loss_
@@ -113,15 +114,41 @@ def test_training_played_back_is_training(options, deterministic, monkeypatch, t
 def test_a_network_of_the_users_is_not_played_back(monkeypatch):
     """Python may decide in it."""
 
-    def refuse(work, generator):
+    def refuse(*_):
         raise AssertionError
 
     monkeypatch.setattr(training, "Replay", refuse)
+    monkeypatch.setattr(frames, "ReplayedLift", refuse)
     X = make_sphere(60, 2, random_state=0).points
     network = GatedNetwork(3, width=8, n_blocks=1, generator=torch.Generator())
-    Diffusion(network=network, max_iter=5, device="cuda", random_state=0).fit(X)
+    model = Diffusion(network=network, max_iter=5, device="cuda", random_state=0)
+    LyapunovManifold(model=model, n_reference=5, n_paths=2).fit(X)
     with pytest.raises(AssertionError):
         Diffusion(max_iter=5, device="cuda", random_state=0).fit(X)
+
+
+@pytest.mark.parametrize("n_features", [20, 150])  # all columns, and some with oversampling
+@pytest.mark.parametrize("image", [False, True])
+def test_frames_played_back_are_frames(n_features, image, monkeypatch):
+    X = make_random_manifold(200, 2, n_features, noise=0.1, random_state=0).points
+    options = {"image_shape": (5, n_features // 5), "width": 8} if image else {}
+    model = Diffusion(max_iter=30, device="cuda", random_state=0, **options)
+    m = LyapunovManifold(model=model, n_components=2, n_reference=5, n_paths=4, random_state=0)
+    m.fit(X)
+    played = m.lyapunov_frame(X[:50])
+    monkeypatch.setattr(frames, "ReplayedLift", lambda lift: lift)
+    plain = m.lyapunov_frame(X[:50])
+    np.testing.assert_allclose(played.exponents, plain.exponents, rtol=0, atol=1e-4)
+    leading = [v[..., :2] @ v[..., :2].swapaxes(1, 2) for v in (played.vectors, plain.vectors)]
+    np.testing.assert_allclose(*leading, rtol=0, atol=1e-2)
+
+
+def test_a_solver_that_asks_for_times_is_not_played_back():
+    X = make_sphere(60, 2, random_state=0).points
+    solver = PredictorCorrector()
+    model = Diffusion(max_iter=5, n_estimators=1, device="cuda", random_state=0)
+    m = LyapunovManifold(model=model, solver=solver, n_reference=5, n_paths=4).fit(X)
+    assert np.isfinite(m.lyapunov_frame(X).exponents).all()
 
 
 @pytest.mark.parametrize("k", [40, 100])

@@ -5,8 +5,10 @@ import torch
 from oracles import Mixture
 from tables import ODE_SOLVERS, SCHEDULES, SOLVERS, STOCHASTIC_SOLVERS, cases
 
+from alignlearn import _replay
+from alignlearn._replay import ReplayedLift
 from alignlearn.flow import Flow, denoiser_field, velocity_field
-from alignlearn.solvers import StochasticSolver
+from alignlearn.solvers import ExponentialMidpoint, ReverseDiffusion, StochasticSolver
 
 N_STEPS = 12
 every_schedule = pytest.mark.parametrize("schedule", **cases(SCHEDULES))
@@ -154,3 +156,26 @@ def test_stochastic_flow_refuses_missing_or_short_noise(make_solver, points, nor
             flow.trajectory(points, noise)
     with pytest.raises(ValueError, match="pass noising="):
         flow.pull(points)
+
+
+@every_schedule
+@pytest.mark.parametrize("make_solver", [ReverseDiffusion])  # the one that is played back
+def test_a_replayed_lift_is_that_of_the_step_it_is_asked_for(
+    make_solver, schedule, points, monkeypatch
+):
+    """What a recording has to do again for other times, without the recording."""
+    monkeypatch.setattr(_replay, "Replay", lambda work, device: work)
+    flow = make_flow(make_solver, schedule)
+    replayed = ReplayedLift(flow.derivative.pull)
+    for i in (0, 3, 1):
+        found = replayed(flow.step(i), points, points[None])
+        assert torch.equal(found, flow.derivative.pull(flow.step(i), points, points[None]))
+
+
+@every_schedule
+def test_states_are_those_of_the_trajectory(schedule, points, normals):
+    for make_solver in (ReverseDiffusion, ExponentialMidpoint):
+        flow = make_flow(make_solver, schedule)
+        noising = normals(flow)
+        states = flow.states_to(points, noising)
+        assert torch.equal(states, flow.trajectory(points, noising).states)

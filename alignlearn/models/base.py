@@ -112,6 +112,11 @@ class GenerativeModel(CallbackSupportMixin, DensityMixin, BaseEstimator, metacla
         """Of the coordinates in which `flow` steps with this solver."""
         return getattr(solver, "schedule", VarianceExploding(*self.noise_range_))
 
+    @property
+    def _plays_back(self) -> bool:
+        """Whether a CUDA graph can record the denoiser: nothing in it depends on values."""
+        return False
+
     def _bytes_per_column(self) -> int:
         """Memory that one row and one tangent column need in a forward pass."""
         return 64 * self.n_features_in_

@@ -316,7 +316,7 @@ class Diffusion(TrainedModel):
                 on_evaluation=on_evaluation,
                 checkpoint=checkpoint,
                 team=team,
-                replayed=self.network is None and isinstance(x, Tensor),
+                replayed=self._plays_back and isinstance(x, Tensor),
             )
             first = not (flat or members or history.stopped or level > noise_range[0])
             if first and pieces.loss < history.best_loss:
@@ -374,6 +374,10 @@ class Diffusion(TrainedModel):
     def denoiser(self) -> Denoiser:
         """The trained denoiser."""
         return self.denoiser_
+
+    @property
+    def _plays_back(self) -> bool:
+        return self.network is None
 
     def _check_params(self) -> None:
         self._check_training_params()

@@ -101,7 +101,7 @@ def measure_training(D: int, batch: int) -> dict:
     """Milliseconds of a step, evaluations included: asked for by Python, and played back."""
     X, model = data(D, 5000, image := D == IMAGE**2)
     model.set_params(batch_size=batch, n_estimators=1)
-    plainly = mock.patch("alignlearn.training.Replay", lambda work, generator: work)
+    plainly = mock.patch("alignlearn.training.Replay", lambda work, *_: work)
     result = {}
     for way, patched in {"one by one": plainly, "played back": nullcontext()}.items():
         with patched:

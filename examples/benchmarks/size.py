@@ -118,15 +118,15 @@ class Clock(TorchDispatchMode):
 
 def shares_of(call) -> dict[str, float]:
     """Shares of the CPU time of a call, by kind of operation, and of trajectories with theirs."""
-    trajectory, spent = Flow.trajectory, Counter()
+    states_to, spent = Flow.states_to, Counter()
 
     def timed(*args, **kwargs):
         start = time.thread_time()
-        result = trajectory(*args, **kwargs)
+        result = states_to(*args, **kwargs)
         spent["trajectories"] += time.thread_time() - start
         return result
 
-    with mock.patch.object(Flow, "trajectory", timed):
+    with mock.patch.object(Flow, "states_to", timed):
         start = time.thread_time()
         call()
         spent["all"] = time.thread_time() - start
