@@ -9,6 +9,7 @@ RESULTS = {
     "training": {"one by one": 4.0, "played back": 0.5, "gflop": 5.0},
     "frames": {
         "wall_s": 2.0,
+        "gain": 3.0,
         "peak_gb": 1.0,
         "tflop": 10.0,
         "image": False,
@@ -39,7 +40,7 @@ def test_tables_say_times_and_shares_of_the_limits():
     assert "a GPU: float32 products 50.0 TFLOP/s" in text["gpu-limits"]
     assert "| 4.00 | **0.500** | 8.00 | 10.0 (20 %) |" in text["gpu-training"]
     assert (
-        "| 1000 | 1000 | 10 | 2.00 | **2.00** | 1.00 | 5.00 (10 %) | 50 % | 25 % | 50 % | 25 % |"
+        "| 1000 | 3072 | 2 | 2.00 | **2.00** | 3.00 | 1.00 | 5.00 (10 %) | 50 % | 25 % | 50 % | 25 % |"
         in (text["gpu-frames"])
     )
     assert text["gpu-columns"].count("**1.50**") == len(gpu.COLUMNS)
