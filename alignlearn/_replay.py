@@ -6,7 +6,9 @@ ask for them one by one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -14,6 +16,18 @@ from torch import Tensor
 
 # Calls before the recording: they choose algorithms and fill caches, which a recording must not.
 _WARM_UP = 3
+
+
+@contextmanager
+def _no_garbage_collected() -> Iterator[None]:
+    """Another graph that is garbage must not be freed, which ends a recording, within the block."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class Replay:
@@ -58,8 +72,8 @@ class Replay:
             if self.generator is not None:
                 self._graph.register_generator_state(self.generator)
             # Other threads may use the GPU meanwhile.
-            mode = "thread_local"
-            with torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode=mode):
+            graph, options = self._graph, {"capture_error_mode": "thread_local"}
+            with _no_garbage_collected(), torch.cuda.graph(graph, stream=self._stream, **options):
                 self._result = self.work(*self._inputs)
         for kept, given in zip(self._inputs, inputs, strict=True):
             kept.copy_(given)
@@ -82,9 +96,10 @@ class ReplayedLift:
 
     def __call__(self, step, x: Tensor, E: Tensor) -> Tensor:
         """What `lift` gives; in memory that the next call overwrites."""
+        lift = self.lift  # not self: a graph in a cycle would be freed at any time
 
         def work(x: Tensor, E: Tensor, t: Tensor, s: Tensor) -> Tensor:
-            return self.lift(replace(step, t=t, s=s), x, E)
+            return lift(replace(step, t=t, s=s), x, E)
 
         key = x.shape, E.shape
         if key not in self._replays:
