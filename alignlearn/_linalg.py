@@ -74,6 +74,15 @@ def principal_axes(M: Tensor) -> tuple[Tensor, Tensor]:
     return vectors.flip(-1), values.flip(-1).clamp_min(0.0)
 
 
+def outer_axes(G: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k leading eigenvectors (n, D, k) and values (n, k) of ``G G^T``, G (n, D, m), m < D."""
+    found = outer_axes_by_jacobi(G, k) if _taken_one_by_one(G) else None
+    if found is not None:
+        return found
+    U, S = left_singular(G)
+    return U[..., :k], S[:, :k] ** 2
+
+
 def tournament(n_players: int) -> list[list[int]]:
     """Rounds in which all of an even number of players meet: pairs one after the other, ascending.
 
@@ -142,3 +151,13 @@ def jacobi_axes(M: Tensor) -> tuple[Tensor, Tensor] | None:
     size = M.norm(dim=(1, 2))[:, None]
     found = jacobi(M + torch.diag_embed(size.expand(M.shape[:-1])))
     return None if found is None else (found[0], (found[1] - size).clamp_min(0.0))
+
+
+def outer_axes_by_jacobi(G: Tensor, k: int) -> tuple[Tensor, Tensor] | None:
+    """`outer_axes` by way of the small matrix ``G^T G``, which has the same values."""
+    found = jacobi_axes(G.mT @ G)
+    if found is None:
+        return None
+    vectors, values = found[0][..., :k], found[1][:, :k]
+    least = torch.finfo(G.dtype).eps * values[:, :1] + torch.finfo(G.dtype).tiny
+    return qr(G @ (vectors / torch.maximum(values, least).sqrt()[:, None]))[0], values

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from alignlearn._linalg import left_singular, principal_axes, qr
+from alignlearn._linalg import left_singular, outer_axes, principal_axes, qr
 from alignlearn.derivatives import ALL_COLUMNS
 from alignlearn.flow import Flow, Trajectory
 from alignlearn.guards import guarded
@@ -221,8 +221,7 @@ def _log_euclidean_mean(frames: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Te
     G = G.double() / math.sqrt(len(frames))
     D, k = frames[0][0].shape[1:]
     if G.shape[-1] < D:
-        U, S = left_singular(G)
-        excess = S**2
+        U, excess = outer_axes(G, k)
     else:
         U, excess = principal_axes(G @ G.mT)
     return U[..., :k].to(frames[0][0]), floor + excess[:, :k]

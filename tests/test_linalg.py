@@ -10,6 +10,8 @@ from alignlearn._linalg import (
     jacobi,
     jacobi_axes,
     left_singular,
+    outer_axes,
+    outer_axes_by_jacobi,
     principal_axes,
     qr,
     tournament,
@@ -67,6 +69,23 @@ def test_axes_by_jacobi_where_most_values_are_small(rest, generator):
     torch.testing.assert_close((U * found[:, None]) @ U.mT, M, rtol=0, atol=1e-8)
     torch.testing.assert_close(
         U.mT @ U, torch.eye(46).double().expand(3, 46, 46), rtol=0, atol=1e-13
+    )
+
+
+@pytest.mark.parametrize("way", [outer_axes, outer_axes_by_jacobi])
+@pytest.mark.parametrize("rest", [1.0, 1e-6, 0.0])
+def test_leading_axes_of_an_outer_product(way, rest, generator):
+    singular = torch.cat([torch.linspace(1, 0.5, 6), rest * torch.linspace(0.4, 0.1, 40)])
+    G = matrices(singular.double(), n_rows=90, generator=generator)
+    U, values = way(G, 10)
+    expected = singular[:10].double().square().expand(3, 10)
+    torch.testing.assert_close(values, expected, rtol=0, atol=1e-8)
+    torch.testing.assert_close(
+        U.mT @ U, torch.eye(10).double().expand(3, 10, 10), rtol=0, atol=1e-13
+    )
+    leading = U[..., :6]
+    torch.testing.assert_close(
+        G @ (G.mT @ leading), leading * values[:, None, :6], rtol=0, atol=1e-8
     )
 
 
