@@ -4,7 +4,8 @@ Every point sees its neighbours in coordinates of its own tangent space. Global 
 functions that are as nearly affine as can be in all of these at once (Zhang & Zha 2004, local
 tangent space alignment; the penalty is a Hessian energy, Donoho & Grimes 2003). There the tangent
 spaces come from local PCA; here they are given, so that few neighbours suffice. Which neighbours
-are true ones, `tangent_graph` says.
+are true ones, `tangent_graph` says. Where there are fewer coordinates than dimensions, they keep
+the distances along its edges as well as so few can (Tenenbaum, de Silva & Langford 2000, Isomap).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import linalg, optimize, sparse
+from scipy.sparse.csgraph import dijkstra
 from scipy.sparse.linalg import LinearOperator, eigsh, splu
 
 from alignlearn.tangent_graph import (
@@ -46,6 +48,10 @@ _SPARE = 4
 
 # Steps of that search at most: data that lie near no surface have no minimum worth more.
 _MAX_ITER = 500
+
+# Points from which distances to all are taken, where coordinates keep those; the distances of one
+# to all are a row of memory, and those of all a dense eigenproblem.
+_SOURCES = 2000
 
 # Space between components, as a share of their mean extent.
 _SPACING = 0.25
@@ -185,9 +191,10 @@ def align_tangent_spaces(
     """Chart of a manifold from its points and tangent spaces.
 
     Coordinates are scaled so that lengths are kept in the mean over points and directions, and
-    turned to their principal axes. With fewer than d components the leading ones are kept; with
-    more, further nearly affine functions, which closed surfaces such as a sphere need. Components
-    of the manifold that no edge connects are laid side by side along the first axis.
+    turned to their principal axes. With more than d components further nearly affine functions are
+    added, which closed surfaces such as a sphere need. Fewer are those that keep the distances
+    along the edges best, which on a surface that can be laid flat are the leading ones of d.
+    Components of the manifold that no edge connects are laid side by side along the first axis.
 
     Parameters
     ----------
@@ -265,10 +272,17 @@ def _align(x, Q, edges, weights, n_components) -> tuple[np.ndarray, np.ndarray]:
     size = np.where(size > 0, size, 1.0)  # others may know a point that knows nobody
     A = np.concatenate([np.ones((*edges.shape, 1)), local / size], axis=2) * real[:, :, None]
     inverse = np.linalg.pinv(A, rcond=1e-8)
+    if n_components < d:
+        y = _geodesic_coordinates(edges, np.linalg.norm(local, axis=2), n_components)
+        J = np.einsum("nak,nkc->nca", inverse[:, 1:] / size, y[edges])
+        # A path along edges is longer than the straight way, by the same share everywhere.
+        stretch = np.average((J**2).sum(axis=(1, 2)), weights=weights) / n_components
+        scale = 1 / np.sqrt(stretch) if stretch > 0 else 1.0
+        return scale * y, scale * J
     residual = real[:, :, None] * np.eye(edges.shape[1]) - A @ inverse
     c = n_components if n_components > d else d + _SPARE
     y = _smallest_eigenvectors(edges, residual * weights[:, None, None], min(c, m - 1), d)
-    keep_lengths = n_components <= d < y.shape[1]
+    keep_lengths = n_components == d < y.shape[1]
     if keep_lengths:
         y = np.hstack([y, _principal_axes(x, d + _SPARE)])
     J = np.einsum("nak,nkc->nca", inverse[:, 1:] / size, y[edges])
@@ -299,6 +313,27 @@ def _smallest_eigenvectors(edges, blocks, c: int, d: int) -> np.ndarray:
     start = np.random.RandomState(0).normal(size=m)
     values, vectors = eigsh(M, c + 1, sigma=-shift, OPinv=inverse, v0=start)
     return vectors[:, np.argsort(values)[1:]]
+
+
+def _geodesic_coordinates(edges, lengths, c: int) -> np.ndarray:
+    """The c coordinates (m, c) that keep distances along edges (m, k) best.
+
+    Classical scaling of the distances between at most `_SOURCES` of the points; the others have
+    their places by their distances to these (de Silva & Tenenbaum 2003, landmark Isomap).
+    """
+    from sklearn.decomposition import KernelPCA  # late: slow to import
+
+    m, k = edges.shape
+    real = without_padding(edges)
+    real[:, 0] = False
+    ends = np.repeat(np.arange(m), k).reshape(m, k)[real], edges[real]
+    tiny = np.finfo(float).tiny  # no edge at all is a zero
+    graph = sparse.csr_matrix((np.maximum(lengths[real], tiny), ends), (m, m))
+    sources = np.sort(np.random.RandomState(0).permutation(m)[:_SOURCES])
+    kernel = -0.5 * dijkstra(graph, directed=False, indices=sources) ** 2
+    scaling = KernelPCA(c, kernel="precomputed", random_state=0).set_output(transform="default")
+    y = scaling.fit(kernel[:, sources]).transform(kernel.T)
+    return y - y.mean(axis=0)
 
 
 def _principal_axes(x: np.ndarray, p: int) -> np.ndarray:

@@ -456,8 +456,8 @@ class LyapunovManifold(
         Returns
         -------
         Y : ndarray of shape (n_samples, n_components)
-            `dimension_` columns by default. With fewer the leading principal axes of these
-            coordinates, with more further functions that closed surfaces need.
+            `dimension_` columns by default. Fewer are those that keep distances along the manifold
+            as well as so few can; more are further functions that closed surfaces need.
 
         Warns
         -----
@@ -467,7 +467,9 @@ class LyapunovManifold(
         References
         ----------
         Z. Zhang, H. Zha, "Principal manifolds and nonlinear dimensionality reduction via tangent
-        space alignment", SIAM J. Sci. Comput. 26 (2004).
+        space alignment", SIAM J. Sci. Comput. 26 (2004). With fewer coordinates than dimensions:
+        J. B. Tenenbaum, V. de Silva, J. C. Langford, "A global geometric framework for nonlinear
+        dimensionality reduction", Science 290 (2000), with the neighbours of above.
         """
         return self._coordinates().transform(self._rows(X), out)
 
