@@ -215,14 +215,26 @@ def align_tangent_spaces(
     Chart
         Without points in components too small to be placed.
 
+    Raises
+    ------
+    ValueError
+        If there are too few neighbours to tell an affine function from any other.
+
     Warns
     -----
     UserWarning
         If the manifold falls into several components.
     """
+    d = tangents.shape[2]
+    if n_neighbors <= d <= n_components and n_neighbors < len(points) - 1:
+        raise ValueError(
+            f"n_neighbors={n_neighbors} is too few for a manifold of dimension {d}: every function "
+            f"is affine in so few neighbours. Take at least {d + 2}, or None for the default, "
+            f"{default_n_neighbors(d)}."
+        )
     edges, steep, deep = true_neighbors(points, tangents, n_neighbors, valley)
     component, sizes = components(edges)
-    least = max(tangents.shape[2] + 2, n_components + 2, len(points) // 100)
+    least = max(d + 2, n_components + 2, len(points) // 100)
     sizes = sizes[sizes >= min(least, sizes[0])]
     if len(sizes) > 1:
         warnings.warn(
@@ -239,7 +251,7 @@ def align_tangent_spaces(
     edges, points, tangents = position[edges[kept]], points[kept], tangents[kept]
     component, weights = component[kept], weights[kept]
     y = np.zeros((len(kept), n_components))
-    J = np.zeros((len(kept), n_components, tangents.shape[2]))
+    J = np.zeros((len(kept), n_components, d))
     for label in range(len(sizes)):
         rows = np.flatnonzero(component == label)
         inner = np.searchsorted(rows, edges[rows])
@@ -266,6 +278,8 @@ def _align(x, Q, edges, weights, n_components) -> tuple[np.ndarray, np.ndarray]:
         delta = x[edges[rows]] - x[rows, None]
         distances[rows] = np.linalg.norm(delta, axis=2)
         local[rows] = tangent_coordinates(Q[rows, None], delta)
+    if not distances.any():  # one point, many times
+        return np.zeros((m, n_components)), np.zeros((m, n_components, d))
     local = stretched(local, distances)
     real = without_padding(edges)
     size = np.sqrt((distances**2).sum(axis=1) / real.sum(axis=1))[:, None, None]
@@ -321,8 +335,6 @@ def _geodesic_coordinates(edges, lengths, c: int) -> np.ndarray:
     Classical scaling of the distances between at most `_SOURCES` of the points; the others have
     their places by their distances to these (de Silva & Tenenbaum 2003, landmark Isomap).
     """
-    from sklearn.decomposition import KernelPCA  # late: slow to import
-
     m, k = edges.shape
     real = without_padding(edges)
     real[:, 0] = False
@@ -331,9 +343,15 @@ def _geodesic_coordinates(edges, lengths, c: int) -> np.ndarray:
     graph = sparse.csr_matrix((np.maximum(lengths[real], tiny), ends), (m, m))
     sources = np.sort(np.random.RandomState(0).permutation(m)[:_SOURCES])
     kernel = -0.5 * dijkstra(graph, directed=False, indices=sources) ** 2
-    scaling = KernelPCA(c, kernel="precomputed", random_state=0).set_output(transform="default")
-    y = scaling.fit(kernel[:, sources]).transform(kernel.T)
-    return y - y.mean(axis=0)
+    between = kernel[:, sources]
+    between = between - between.mean(axis=0) - between.mean(axis=1)[:, None] + between.mean()
+    n_sources = len(sources)
+    first = max(n_sources - c, 0)
+    values, vectors = linalg.eigh(between, subset_by_index=(first, n_sources - 1))
+    real_axis = values > 1e-12 * values[-1]  # distances of paths need not be Euclidean
+    y = kernel.T @ (vectors[:, real_axis] / np.sqrt(values[real_axis]))[:, ::-1]
+    y = y - y.mean(axis=0)
+    return np.pad(y * _sign(y), ((0, 0), (0, c - y.shape[1])))
 
 
 def _principal_axes(x: np.ndarray, p: int) -> np.ndarray:
@@ -389,6 +407,11 @@ def _most_isometric(J: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return min(found, key=lambda r: r.fun).x.reshape(p, d) / scale[:, None]
 
 
+def _sign(y: np.ndarray) -> np.ndarray:
+    """Signs (c,) with which the largest number of every column of y (m, c) is positive."""
+    return np.where(y[np.abs(y).argmax(axis=0), np.arange(y.shape[1])] < 0, -1.0, 1.0)
+
+
 def _in_data_units(y, J, weights, n_components) -> tuple[np.ndarray, np.ndarray]:
     """The linear map of the coordinates that keeps lengths in the mean, then principal axes.
 
@@ -404,7 +427,7 @@ def _in_data_units(y, J, weights, n_components) -> tuple[np.ndarray, np.ndarray]
     y = (y - y.mean(axis=0)) @ L.T
     axes = np.linalg.svd(y, full_matrices=False)[2][:n_components]
     y = y @ axes.T
-    sign = np.where(y[np.abs(y).argmax(axis=0), np.arange(y.shape[1])] < 0, -1.0, 1.0)
+    sign = _sign(y)
     y, turn = y * sign, sign[:, None] * axes @ L
     padding = n_components - y.shape[1]
     y = np.pad(y, ((0, 0), (0, padding)))

@@ -152,6 +152,24 @@ def test_new_points_get_their_place_among_fewer_coordinates():
     assert line.score(chart.transform(fresh.clean, level), unrolled(fresh)[:, 0]) > 0.999
 
 
+def test_too_few_neighbors_are_refused_where_nothing_follows_from_them():
+    sample = make_affine_subspace(300, 5, 6, random_state=0)
+    with pytest.raises(ValueError, match=r"n_neighbors=4 is too few .* dimension 5.* least 7"):
+        chart_of(sample, n_neighbors=4)
+    assert np.isfinite(chart_of(sample, n_components=2, n_neighbors=4).coordinates).all()
+
+
+@pytest.mark.parametrize("n_components", [1, 4, 5, 7])
+@pytest.mark.parametrize("n_rows", [7, 300])
+def test_repeated_points_have_one_place(n_rows, n_components):
+    """All of them, or a piece of them, as rows of zeros are in some tables."""
+    tangents = np.broadcast_to(np.eye(6)[:, :5], (n_rows, 6, 5))
+    chart = align_tangent_spaces(
+        np.ones((n_rows, 6)), tangents, n_components, 20, level, np.ones(n_rows)
+    )
+    assert not np.ptp(chart.coordinates, axis=0).any() and not chart.gradients.any()
+
+
 def test_more_coordinates_than_points_are_zero():
     sample = make_affine_subspace(12, 1, 2, random_state=0)
     chart = chart_of(sample, n_components=20, n_neighbors=4)
