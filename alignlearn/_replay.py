@@ -14,6 +14,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from alignlearn.guards import is_out_of_memory
+
 # Calls before the recording: they choose algorithms and fill caches, which a recording must not.
 _WARM_UP = 3
 
@@ -67,18 +69,28 @@ class Replay:
             here.wait_stream(self._stream)
             return result
         if self._graph is None:
-            self._inputs = [tensor.clone() for tensor in inputs]
-            self._graph = torch.cuda.CUDAGraph()
-            if self.generator is not None:
-                self._graph.register_generator_state(self.generator)
-            # Other threads may use the GPU meanwhile.
-            graph, options = self._graph, {"capture_error_mode": "thread_local"}
-            with _no_garbage_collected(), torch.cuda.graph(graph, stream=self._stream, **options):
-                self._result = self.work(*self._inputs)
+            self._record(inputs)
         for kept, given in zip(self._inputs, inputs, strict=True):
             kept.copy_(given)
         self._graph.replay()
         return self._result
+
+    def _record(self, inputs: tuple[Tensor, ...]) -> None:
+        """Record `work` of copies of the inputs."""
+        self._inputs, graph = [tensor.clone() for tensor in inputs], torch.cuda.CUDAGraph()
+        if self.generator is not None:
+            graph.register_generator_state(self.generator)
+        # Other threads may use the GPU meanwhile.
+        options = {"stream": self._stream, "capture_error_mode": "thread_local"}
+        try:
+            with _no_garbage_collected(), torch.cuda.graph(graph, **options):
+                self._result = self.work(*self._inputs)
+        except Exception as error:
+            cause = error.__context__  # hidden where the recording that it broke ends in an error
+            if cause is not None and is_out_of_memory(cause):
+                raise cause from None
+            raise
+        self._graph = graph
 
 
 class ReplayedLift:

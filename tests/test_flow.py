@@ -1,5 +1,7 @@
 """Laws of the generating process as a map."""
 
+import gc
+
 import pytest
 import torch
 from oracles import Mixture
@@ -179,3 +181,27 @@ def test_states_are_those_of_the_trajectory(schedule, points, normals):
         noising = normals(flow)
         states = flow.states_to(points, noising)
         assert torch.equal(states, flow.trajectory(points, noising).states)
+
+
+def test_memory_that_ends_in_a_recording_is_told_from_the_error_that_follows(monkeypatch):
+    """So that a chunk is halved: the broken recording raises an error of its own."""
+
+    class Broken:
+        def __enter__(self):
+            pass
+
+        def __exit__(self, *_):
+            raise RuntimeError("CUDA error: operation failed due to a previous error")
+
+    def work():
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: None)
+    monkeypatch.setattr(torch.cuda, "graph", lambda *_, **__: Broken())
+    monkeypatch.setattr(_replay, "_WARM_UP", 0)
+    replay = _replay.Replay(work, torch.device("cuda"))
+    for _ in range(2):  # a recording that failed is none
+        with pytest.raises(torch.cuda.OutOfMemoryError):
+            replay()
+    assert gc.isenabled()
