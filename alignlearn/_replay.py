@@ -108,12 +108,11 @@ class ReplayedLift:
 
     def __call__(self, step, x: Tensor, E: Tensor) -> Tensor:
         """What `lift` gives; in memory that the next call overwrites."""
-        lift = self.lift  # not self: a graph in a cycle would be freed at any time
-
-        def work(x: Tensor, E: Tensor, t: Tensor, s: Tensor) -> Tensor:
-            return lift(replace(step, t=t, s=s), x, E)
-
-        key = x.shape, E.shape
+        key, lift = (x.shape, E.shape), self.lift
         if key not in self._replays:
+
+            def work(x: Tensor, E: Tensor, t: Tensor, s: Tensor) -> Tensor:
+                return lift(replace(step, t=t, s=s), x, E)  # no self: a cycle is freed at any time
+
             self._replays[key] = Replay(work, x.device)
         return self._replays[key](x, E, step.t.to(x.device), step.s.to(x.device))

@@ -161,13 +161,10 @@ def test_stochastic_flow_refuses_missing_or_short_noise(make_solver, points, nor
 
 
 @every_schedule
-@pytest.mark.parametrize("make_solver", [ReverseDiffusion])  # the one that is played back
-def test_a_replayed_lift_is_that_of_the_step_it_is_asked_for(
-    make_solver, schedule, points, monkeypatch
-):
+def test_a_replayed_lift_is_that_of_the_step_it_is_asked_for(schedule, points, monkeypatch):
     """What a recording has to do again for other times, without the recording."""
     monkeypatch.setattr(_replay, "Replay", lambda work, device: work)
-    flow = make_flow(make_solver, schedule)
+    flow = make_flow(ReverseDiffusion, schedule)  # the solver that is played back
     replayed = ReplayedLift(flow.derivative.pull)
     for i in (0, 3, 1):
         found = replayed(flow.step(i), points, points[None])

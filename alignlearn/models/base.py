@@ -129,13 +129,14 @@ class GenerativeModel(CallbackSupportMixin, DensityMixin, BaseEstimator, metacla
         """
         derivative, device = self.derivative, self.gaussian_.basis.device
         if derivative == AUTOMATIC:
-            bytes_per_row = self._bytes_per_column() * n_columns
-            return row_chunks(n_rows, max(bytes_per_row, bytes_kept), CACHE, device)
-        denoise, s = self.denoiser(), torch.tensor(self.window_[0], dtype=torch.float64)
-        row = torch.zeros(1, self.n_features_in_).to(self.gaussian_.basis)
-        columns = 4 * n_columns * row.numel() * row.element_size()
-        bytes_per_row = _GRAPHS * graph_bytes(lambda y: denoise(y, s), row) + columns
-        return row_chunks(n_rows, max(bytes_per_row, bytes_kept), _GRAPH_CACHE, device)
+            bytes_per_row, cache = self._bytes_per_column() * n_columns, CACHE
+        else:
+            denoise, s = self.denoiser(), torch.tensor(self.window_[0], dtype=torch.float64)
+            row = torch.zeros(1, self.n_features_in_).to(self.gaussian_.basis)
+            columns = 4 * n_columns * row.numel() * row.element_size()
+            bytes_per_row = _GRAPHS * graph_bytes(lambda y: denoise(y, s), row) + columns
+            cache = _GRAPH_CACHE
+        return row_chunks(n_rows, max(bytes_per_row, bytes_kept), cache, device)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "window_")
