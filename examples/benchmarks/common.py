@@ -113,6 +113,11 @@ class Case:
         return float(angle(np.linalg.qr(vectors).Q, truth).mean())
 
 
+def rows_of(sample: ManifoldSample, rows: np.ndarray) -> ManifoldSample:
+    """Some rows of a sample."""
+    return ManifoldSample(*(part if isinstance(part, int) else part[rows] for part in sample))
+
+
 def _random(d: int, D: int) -> Callable[..., ManifoldSample]:
     return partial(make_random_manifold, dim=d, n_features=D)
 

@@ -1,9 +1,9 @@
 """The tangent error that noise alone makes, for someone who knows the manifold exactly.
 
 The truth of tangents.py is the tangent space at the *clean* point, and the method is given only the
-noisy one. Here the noisy point is projected onto the true manifold (least squares over the chart's
-parameters, from the true ones) and the tangent space there is compared with the truth: what a
-perfect model that projects would reach. Run
+noisy one. Here the noisy point is projected onto the true manifold and the tangent space there is
+compared with the truth, with the error of tangents.py: what a perfect model that projects would
+reach. Run
 
     python examples/benchmarks/noise_floor.py
 """
@@ -14,12 +14,11 @@ import sys
 from statistics import median
 
 import numpy as np
-from common import CASES, N_QUERY
+from common import CASES, N_QUERY, rows_of
+from scipy.spatial import KDTree
 
-from alignlearn.metrics import tangent_error
+from alignlearn.datasets import ManifoldSample
 
-SETS = {"random5-mild": (5, 20), "random5-noisy": (5, 20)}
-SETS |= {"random10-mild": (10, 50), "random10-noisy": (10, 50)}
 N_SEEDS = 5
 
 
@@ -64,15 +63,49 @@ def project(chart, u, x, n_iter=50):
     return y, J
 
 
+def on_random(sample: ManifoldSample, seed: int) -> np.ndarray:
+    """Tangent spaces (n, D, d) of the random manifold where it is nearest to the points."""
+    chart = chart_of(sample.dimension, sample.points.shape[1], seed)
+    clean, _ = chart(sample.parameters)
+    np.testing.assert_allclose(clean, sample.clean, atol=1e-9)  # it is that manifold
+    return project(chart, sample.parameters, sample.points)[1].swapaxes(1, 2)
+
+
+def on_sphere(sample: ManifoldSample, seed: int) -> np.ndarray:
+    """Tangent spaces (n, D, d) of the sphere around 0 in the span of its clean points."""
+    span = np.linalg.svd(sample.clean, full_matrices=False)[2][: sample.dimension + 1]
+    normal = (sample.points @ span.T)[:, None]  # (n, 1, d + 1), and its null space
+    return span.T @ np.linalg.svd(normal)[2][:, 1:].swapaxes(1, 2)
+
+
+def nearest_on_spiral(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distance (n,) from points (n, 2) to the spiral of the Swiss roll, and its parameter there."""
+    t = np.linspace(1.5 * np.pi, 4.5 * np.pi, 200_001)
+    spiral = np.stack([t * np.cos(t), t * np.sin(t)], axis=1)
+    distance, step = KDTree(spiral).query(points)
+    return distance, t[step]
+
+
+def on_roll(sample: ManifoldSample, seed: int) -> np.ndarray:
+    """Tangent spaces (n, 3, 2) of the Swiss roll where it is nearest to the points."""
+    t = nearest_on_spiral(sample.points[:, [0, 2]])[1]
+    along = np.stack([np.cos(t) - t * np.sin(t), 0 * t, np.sin(t) + t * np.cos(t)], axis=1)
+    return np.stack([along, np.broadcast_to([0.0, 1.0, 0.0], along.shape)], axis=2)
+
+
+RANDOM = ("random5-mild", "random5-noisy", "random10-mild", "random10-noisy")
+SETS = dict.fromkeys(RANDOM, on_random) | {
+    "roll-noisy": on_roll,
+    "sphere5-R20-noisy": on_sphere,
+    "sphere10-R20-noisy": on_sphere,
+}
+
+
 def floor(name: str, seed: int) -> float:
-    """Mean RMS principal angle in degrees at `N_QUERY` noisy points."""
-    case, (d, D) = CASES[name], SETS[name]
-    sample = case.sample(seed)
-    chart = chart_of(d, D, seed)
-    clean, _ = chart(sample.parameters[:N_QUERY])
-    np.testing.assert_allclose(clean, sample.clean[:N_QUERY], atol=1e-9)  # it is that manifold
-    _, J = project(chart, sample.parameters[:N_QUERY], sample.points[:N_QUERY])
-    return float(tangent_error(np.linalg.qr(J.swapaxes(1, 2)).Q, sample.tangents[:N_QUERY]).mean())
+    """Mean error in degrees of the tangent spaces of the manifold nearest to noisy points."""
+    sample = CASES[name].sample(seed)
+    some = rows_of(sample, np.arange(N_QUERY))
+    return CASES[name].error(SETS[name](some, seed), some.tangents)
 
 
 def main() -> int:

@@ -17,10 +17,19 @@ from pathlib import Path
 
 import noise_floor
 import numpy as np
-from common import N_QUERY, Case, Job, Store, fit_timed, local_pca_planes, parse_args, run_jobs
+from common import (
+    N_QUERY,
+    Case,
+    Job,
+    Store,
+    fit_timed,
+    local_pca_planes,
+    parse_args,
+    rows_of,
+    run_jobs,
+)
 from embedding import root_mean_square
 from kept_models import FOLDER, KeptDiffusion, keeping, missing_seconds, models_option
-from scipy.spatial import KDTree
 from sklearn.base import clone
 
 from alignlearn.datasets import (
@@ -41,9 +50,7 @@ def off_torus(points: np.ndarray, sample: ManifoldSample, seed: int) -> np.ndarr
 
 def off_roll(points: np.ndarray, sample: ManifoldSample, seed: int) -> np.ndarray:
     """Distance (n,) to the Swiss roll: to fine steps along the spiral, and beyond its edges."""
-    t = np.linspace(1.5 * np.pi, 4.5 * np.pi, 200_001)
-    spiral = np.stack([t * np.cos(t), t * np.sin(t)], axis=1)
-    across = KDTree(spiral).query(points[:, [0, 2]])[0]
+    across = noise_floor.nearest_on_spiral(points[:, [0, 2]])[0]
     return np.hypot(across, points[:, 1] - np.clip(points[:, 1], 0, 21))
 
 
@@ -84,11 +91,6 @@ CASES = {
 
 
 # ------------------------------------------------------------------------------- measurements
-
-
-def rows_of(sample: ManifoldSample, rows: np.ndarray) -> ManifoldSample:
-    """Some rows of a sample."""
-    return ManifoldSample(*(part if isinstance(part, int) else part[rows] for part in sample))
 
 
 def measure(job: Job, models: Path = FOLDER) -> dict:
