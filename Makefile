@@ -8,13 +8,16 @@ BIN = $(VENV)/bin
 SKLEARN ?= 1.6.1
 OTHER = .venv-sklearn-$(SKLEARN)
 
-.PHONY: demo test lint docs contract
+.PHONY: demo test coverage lint docs contract
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m alignlearn demo
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2
+
+coverage: $(VENV)/.installed
+	$(BIN)/python -m pytest -n 2 --cov=alignlearn --cov-report=term-missing:skip-covered
 
 contract: $(OTHER)/.installed
 	$(OTHER)/bin/python -m pytest tests/test_estimator_checks.py tests/test_callbacks.py \
