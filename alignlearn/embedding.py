@@ -4,8 +4,8 @@ Every point sees its neighbours in coordinates of its own tangent space. Global 
 functions that are as nearly affine as can be in all of these at once (Zhang & Zha 2004, local
 tangent space alignment; the penalty is a Hessian energy, Donoho & Grimes 2003). There the tangent
 spaces come from local PCA; here they are given, so that few neighbours suffice. Which neighbours
-are true ones, `tangent_graph` says. Where there are fewer coordinates than dimensions, they keep
-the distances along its edges as well as so few can (Tenenbaum, de Silva & Langford 2000, Isomap).
+are true ones, `tangent_graph` says. With fewer coordinates than dimensions, and with more where
+that keeps the lengths of its edges better, coordinates are those of `geodesics`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import linalg, optimize, sparse
-from scipy.sparse.csgraph import dijkstra
 from scipy.sparse.linalg import LinearOperator, eigsh, splu
 
+from alignlearn.geodesics import edge_stress, geodesic_coordinates
 from alignlearn.tangent_graph import (
     Valley,
     components,
@@ -48,10 +48,6 @@ _SPARE = 4
 
 # Steps of that search at most: data that lie near no surface have no minimum worth more.
 _MAX_ITER = 500
-
-# Points from which distances to all are taken, where coordinates keep those; the distances of one
-# to all are a row of memory, and those of all a dense eigenproblem.
-_SOURCES = 2000
 
 # Space between components, as a share of their mean extent.
 _SPACING = 0.25
@@ -108,7 +104,8 @@ class Chart:
         """Coordinates (n, c) of points on the manifold: a mean of what near landmarks say.
 
         Each predicts ``y_j + J_j Q_j^T (x - x_j)``; weights fall to zero at the last neighbour, and
-        where the way there becomes a short cut, so that nothing jumps within a piece.
+        where the way there becomes a short cut, so that nothing jumps within a piece. There the
+        second term falls to zero as well.
         """
         k = self.neighbors.shape[1]
         distances, near = nearest(self.points, x, k)
@@ -120,12 +117,13 @@ class Chart:
     def _transform_rows(self, x, distances, near, valley) -> np.ndarray:
         local = tangent_coordinates(self.tangents[near], x[:, None] - self.points[near])
         depth = depths(valley, x, self.points, near)
-        trust = np.clip(1 - (steepness(local, distances) / self.steep) ** 2, 0, 1)
-        trust *= np.clip(1 + depth / self.deep, 0, 1)
+        steep = np.minimum(steepness(local, distances) / self.steep, 1)
+        trust = (1 - steep**2) * np.clip(1 + depth / self.deep, 0, 1)
         rows, first = np.arange(len(x)), (trust > 0).argmax(axis=1)
         trust[rows, first] = np.maximum(trust[rows, first], 1e-12)  # the nearest, if none is good
         trust *= self.component[near] == self.component[near[rows, first]][:, None]
-        local = stretched(local, distances)
+        # Where the way leaves the tangent space, the derivative along it says little of the way.
+        local = stretched(local, distances) * (1 - steep**3)[:, :, None]
         said = self.coordinates[near] + np.einsum("nkcd,nkd->nkc", self.gradients[near], local)
         return _weighted_mean(said, distances, trust)
 
@@ -191,9 +189,10 @@ def align_tangent_spaces(
     """Chart of a manifold from its points and tangent spaces.
 
     Coordinates are scaled so that lengths are kept in the mean over points and directions, and
-    turned to their principal axes. With more than d components further nearly affine functions are
-    added, which closed surfaces such as a sphere need. Fewer are those that keep the distances
-    along the edges best, which on a surface that can be laid flat are the leading ones of d.
+    turned to their principal axes. Fewer than d components are those that keep the distances along
+    the edges best, which on a surface that can be laid flat are the leading ones of d. More, which
+    closed surfaces such as a sphere need, are either those or the most nearly affine functions,
+    whichever keep the lengths of the edges better.
     Components of the manifold that no edge connects are laid side by side along the first axis.
 
     Parameters
@@ -286,24 +285,32 @@ def _align(x, Q, edges, weights, n_components) -> tuple[np.ndarray, np.ndarray]:
     size = np.where(size > 0, size, 1.0)  # others may know a point that knows nobody
     A = np.concatenate([np.ones((*edges.shape, 1)), local / size], axis=2) * real[:, :, None]
     inverse = np.linalg.pinv(A, rcond=1e-8)
-    if n_components < d:
-        y = _geodesic_coordinates(edges, np.linalg.norm(local, axis=2), n_components)
-        J = np.einsum("nak,nkc->nca", inverse[:, 1:] / size, y[edges])
+
+    def gradients(y: np.ndarray) -> np.ndarray:
+        return np.einsum("nak,nkc->nca", inverse[:, 1:] / size, y[edges])
+
+    lengths, found = np.linalg.norm(local, axis=2), []
+    if n_components >= d:
+        residual = real[:, :, None] * np.eye(edges.shape[1]) - A @ inverse
+        c = n_components if n_components > d else d + _SPARE
+        y = _smallest_eigenvectors(edges, residual * weights[:, None, None], min(c, m - 1), d)
+        keep_lengths = n_components == d < y.shape[1]
+        if keep_lengths:
+            y = np.hstack([y, _principal_axes(x, d + _SPARE)])
+        J = gradients(y)
+        if keep_lengths and J.any():
+            W = _most_isometric(J, weights)
+            y, J = y @ W, np.einsum("pc,npa->nca", W, J)
+        found.append(_in_data_units(y, J, weights, n_components))
+    if n_components != d:
+        y = geodesic_coordinates(edges, lengths, n_components)
+        y = y * _sign(y)
+        J = gradients(y)
         # A path along edges is longer than the straight way, by the same share everywhere.
-        stretch = np.average((J**2).sum(axis=(1, 2)), weights=weights) / n_components
+        stretch = np.average((J**2).sum(axis=(1, 2)), weights=weights) / min(n_components, d)
         scale = 1 / np.sqrt(stretch) if stretch > 0 else 1.0
-        return scale * y, scale * J
-    residual = real[:, :, None] * np.eye(edges.shape[1]) - A @ inverse
-    c = n_components if n_components > d else d + _SPARE
-    y = _smallest_eigenvectors(edges, residual * weights[:, None, None], min(c, m - 1), d)
-    keep_lengths = n_components == d < y.shape[1]
-    if keep_lengths:
-        y = np.hstack([y, _principal_axes(x, d + _SPARE)])
-    J = np.einsum("nak,nkc->nca", inverse[:, 1:] / size, y[edges])
-    if keep_lengths and J.any():
-        A = _most_isometric(J, weights)
-        y, J = y @ A, np.einsum("pc,npa->nca", A, J)
-    return _in_data_units(y, J, weights, n_components)
+        found.append((scale * y, scale * J))
+    return min(found, key=lambda one: edge_stress(one[0], edges, lengths))
 
 
 def _smallest_eigenvectors(edges, blocks, c: int, d: int) -> np.ndarray:
@@ -327,31 +334,6 @@ def _smallest_eigenvectors(edges, blocks, c: int, d: int) -> np.ndarray:
     start = np.random.RandomState(0).normal(size=m)
     values, vectors = eigsh(M, c + 1, sigma=-shift, OPinv=inverse, v0=start)
     return vectors[:, np.argsort(values)[1:]]
-
-
-def _geodesic_coordinates(edges, lengths, c: int) -> np.ndarray:
-    """The c coordinates (m, c) that keep distances along edges (m, k) best.
-
-    Classical scaling of the distances between at most `_SOURCES` of the points; the others have
-    their places by their distances to these (de Silva & Tenenbaum 2003, landmark Isomap).
-    """
-    m, k = edges.shape
-    real = without_padding(edges)
-    real[:, 0] = False
-    ends = np.repeat(np.arange(m), k).reshape(m, k)[real], edges[real]
-    tiny = np.finfo(float).tiny  # no edge at all is a zero
-    graph = sparse.csr_matrix((np.maximum(lengths[real], tiny), ends), (m, m))
-    sources = np.sort(np.random.RandomState(0).permutation(m)[:_SOURCES])
-    kernel = -0.5 * dijkstra(graph, directed=False, indices=sources) ** 2
-    between = kernel[:, sources]
-    between = between - between.mean(axis=0) - between.mean(axis=1)[:, None] + between.mean()
-    n_sources = len(sources)
-    first = max(n_sources - c, 0)
-    values, vectors = linalg.eigh(between, subset_by_index=(first, n_sources - 1))
-    real_axis = values > 1e-12 * values[-1]  # distances of paths need not be Euclidean
-    y = kernel.T @ (vectors[:, real_axis] / np.sqrt(values[real_axis]))[:, ::-1]
-    y = y - y.mean(axis=0)
-    return np.pad(y * _sign(y), ((0, 0), (0, c - y.shape[1])))
 
 
 def _principal_axes(x: np.ndarray, p: int) -> np.ndarray:

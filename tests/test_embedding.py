@@ -1,6 +1,7 @@
 """Coordinates of flat and round manifolds from their true tangent spaces; graphs without cuts."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LinearRegression
 from sklearn.manifold import trustworthiness
 
-from alignlearn import embedding
+from alignlearn import geodesics
 from alignlearn.datasets import (
     make_affine_subspace,
     make_flat_torus,
@@ -16,8 +17,10 @@ from alignlearn.datasets import (
     make_severed_sphere,
     make_sphere,
     make_swiss_roll,
+    make_torus,
 )
 from alignlearn.embedding import _most_isometric, align_tangent_spaces, default_n_neighbors
+from alignlearn.tangent_graph import nearest
 
 
 def level(a, b):
@@ -114,6 +117,14 @@ def test_four_coordinates_of_a_flat_torus_are_the_torus():
     assert np.abs(size * distances(y) - distances(sample.clean)).mean() < 0.05
 
 
+def test_three_coordinates_of_a_torus_are_the_torus():
+    """The smoothest three functions would know of the long way around alone."""
+    sample = make_torus(800, random_state=0)
+    y = chart_of(sample, n_components=3).coordinates
+    assert LinearRegression().fit(y, sample.clean).score(y, sample.clean) > 0.95
+    assert trustworthiness(sample.clean, y) > 0.995
+
+
 FLAT = {
     "Swiss roll": (lambda: make_swiss_roll(800, random_state=0), unrolled, 1),
     "plane": (lambda: make_affine_subspace(500, 3, 6, random_state=0), lambda s: s.parameters, 2),
@@ -139,7 +150,7 @@ def test_fewer_coordinates_of_a_sphere_keep_more_neighbors_than_its_linear_axes(
 def test_some_sources_of_distances_suffice(monkeypatch):
     sample = make_swiss_roll(500, random_state=0)
     y = chart_of(sample, n_components=1).coordinates
-    monkeypatch.setattr(embedding, "_SOURCES", 100)
+    monkeypatch.setattr(geodesics, "_SOURCES", 100)
     fewer = chart_of(sample, n_components=1).coordinates
     assert not np.array_equal(fewer, y)
     assert np.abs(distances(fewer) - distances(y)).mean() < 0.02 * distances(y).mean()
@@ -150,6 +161,18 @@ def test_new_points_get_their_place_among_fewer_coordinates():
     chart, fresh = chart_of(sample, n_components=1), make_swiss_roll(50, random_state=1)
     line = LinearRegression().fit(chart.coordinates, unrolled(sample)[:, 0])
     assert line.score(chart.transform(fresh.clean, level), unrolled(fresh)[:, 0]) > 0.999
+
+
+def test_derivatives_have_no_say_where_neighbors_lie_off_the_tangent_spaces(rng):
+    """Points that form no surface: a new one is placed among those near it, not beyond them."""
+    x, fresh = rng.standard_normal((400, 8)), rng.standard_normal((100, 8))
+    plane = np.broadcast_to(np.eye(8)[:, :2], (400, 8, 2))
+    chart = align_tangent_spaces(x, plane, 2, 14, level, np.ones(400))
+    near = chart.coordinates[nearest(chart.points, fresh, 15)[1]]
+    spread = np.linalg.norm(near.std(axis=1), axis=1).mean()
+    mean = replace(chart, gradients=0 * chart.gradients).transform(fresh, level)
+    moved = np.linalg.norm(chart.transform(fresh, level) - mean, axis=1).mean()
+    assert moved < 0.7 * spread  # .9 of it if derivatives were believed everywhere
 
 
 def test_too_few_neighbors_are_refused_where_nothing_follows_from_them():

@@ -37,6 +37,7 @@ FLOORS = [
         "datasets",
         "embedding",
         "frames",
+        "geodesics",
         "matching",
         "measurement",
         "neighbors",
