@@ -457,7 +457,7 @@ class LyapunovManifold(
         -------
         Y : ndarray of shape (n_samples, n_components)
             `dimension_` columns by default. Fewer are those that keep distances along the manifold
-            as well as so few can; more are further functions that closed surfaces need.
+            as well as so few can; more, for closed surfaces, those or further nearly affine ones.
 
         Warns
         -----
