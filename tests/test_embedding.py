@@ -156,6 +156,19 @@ def test_some_sources_of_distances_suffice(monkeypatch):
     assert np.abs(distances(fewer) - distances(y)).mean() < 0.02 * distances(y).mean()
 
 
+def test_edge_stress_is_the_share_of_lengths_that_is_lost(rng):
+    y, edges = rng.standard_normal((50, 3)), rng.integers(50, size=(50, 6))
+    edges[:, 0] = np.arange(50)
+    lengths = np.linalg.norm(y[edges] - y[:, None], axis=2)
+    assert geodesics.edge_stress(7 * y, edges, lengths) == pytest.approx(0, abs=1e-12)
+    flat, real = y * [1, 1, 0], (edges != edges[:, :1])
+    found = np.linalg.norm(flat[edges] - flat[:, None], axis=2)[real]
+    best = min(((c * found - lengths[real]) ** 2).sum() for c in np.linspace(0, 3, 3001))
+    expected = best / (lengths[real] ** 2).sum()
+    assert geodesics.edge_stress(flat, edges, lengths) == pytest.approx(expected, rel=1e-3)
+    assert geodesics.edge_stress(0 * y, edges, lengths) == 1
+
+
 def test_new_points_get_their_place_among_fewer_coordinates():
     sample = make_swiss_roll(500, random_state=0)
     chart, fresh = chart_of(sample, n_components=1), make_swiss_roll(50, random_state=1)
