@@ -291,17 +291,8 @@ def _align(x, Q, edges, weights, n_components) -> tuple[np.ndarray, np.ndarray]:
 
     lengths, found = np.linalg.norm(local, axis=2), []
     if n_components >= d:
-        residual = real[:, :, None] * np.eye(edges.shape[1]) - A @ inverse
-        c = n_components if n_components > d else d + _SPARE
-        y = _smallest_eigenvectors(edges, residual * weights[:, None, None], min(c, m - 1), d)
-        keep_lengths = n_components == d < y.shape[1]
-        if keep_lengths:
-            y = np.hstack([y, _principal_axes(x, d + _SPARE)])
-        J = gradients(y)
-        if keep_lengths and J.any():
-            W = _most_isometric(J, weights)
-            y, J = y @ W, np.einsum("pc,npa->nca", W, J)
-        found.append(_in_data_units(y, J, weights, n_components))
+        blocks = (real[:, :, None] * np.eye(edges.shape[1]) - A @ inverse) * weights[:, None, None]
+        found.append(_nearly_affine(x, edges, blocks, gradients, weights, n_components, d))
     if n_components != d:
         y = geodesic_coordinates(edges, lengths, n_components)
         y = y * _sign(y)
@@ -311,6 +302,23 @@ def _align(x, Q, edges, weights, n_components) -> tuple[np.ndarray, np.ndarray]:
         scale = 1 / np.sqrt(stretch) if stretch > 0 else 1.0
         found.append((scale * y, scale * J))
     return min(found, key=lambda one: edge_stress(one[0], edges, lengths))
+
+
+def _nearly_affine(x, edges, blocks, gradients, weights, n_components, d):
+    """Coordinates and gradients of the functions that are the most affine in all tangent spaces.
+
+    Of d coordinates those combinations of some more functions that keep lengths.
+    """
+    c = n_components if n_components > d else d + _SPARE
+    y = _smallest_eigenvectors(edges, blocks, min(c, len(x) - 1), d)
+    keep_lengths = n_components == d < y.shape[1]
+    if keep_lengths:
+        y = np.hstack([y, _principal_axes(x, d + _SPARE)])
+    J = gradients(y)
+    if keep_lengths and J.any():
+        A = _most_isometric(J, weights)
+        y, J = y @ A, np.einsum("pc,npa->nca", A, J)
+    return _in_data_units(y, J, weights, n_components)
 
 
 def _smallest_eigenvectors(edges, blocks, c: int, d: int) -> np.ndarray:
