@@ -8,8 +8,6 @@ from scipy.sparse.csgraph import dijkstra
 
 from alignlearn.tangent_graph import displacement_chunks, without_padding
 
-__all__ = ["edge_stress", "geodesic_coordinates"]
-
 # Points from which distances to all are taken; the distances of one to all are a row of memory, and
 # those of all a dense eigenproblem.
 _SOURCES = 2000

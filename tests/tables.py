@@ -194,6 +194,7 @@ INNER = {
     "coordinates",
     "frames",
     "gaussian",
+    "geodesics",
     "guards",
     "matching",
     "measurement",
