@@ -289,19 +289,26 @@ def _align(x, Q, edges, weights, n_components) -> tuple[np.ndarray, np.ndarray]:
     def gradients(y: np.ndarray) -> np.ndarray:
         return np.einsum("nak,nkc->nca", inverse[:, 1:] / size, y[edges])
 
-    lengths, found = np.linalg.norm(local, axis=2), []
-    if n_components >= d:
-        blocks = (real[:, :, None] * np.eye(edges.shape[1]) - A @ inverse) * weights[:, None, None]
-        found.append(_nearly_affine(x, edges, blocks, gradients, weights, n_components, d))
-    if n_components != d:
-        y = geodesic_coordinates(edges, lengths, n_components)
-        y = y * _sign(y)
-        J = gradients(y)
-        # A path along edges is longer than the straight way, by the same share everywhere.
-        stretch = np.average((J**2).sum(axis=(1, 2)), weights=weights) / min(n_components, d)
-        scale = 1 / np.sqrt(stretch) if stretch > 0 else 1.0
-        found.append((scale * y, scale * J))
-    return min(found, key=lambda one: edge_stress(one[0], edges, lengths))
+    lengths = np.linalg.norm(local, axis=2)
+    if n_components < d:
+        return _keeping_distances(edges, lengths, gradients, weights, n_components, d)
+    blocks = (real[:, :, None] * np.eye(edges.shape[1]) - A @ inverse) * weights[:, None, None]
+    affine = _nearly_affine(x, edges, blocks, gradients, weights, n_components, d)
+    if n_components == d:
+        return affine
+    geodesic = _keeping_distances(edges, lengths, gradients, weights, n_components, d)
+    return min(affine, geodesic, key=lambda found: edge_stress(found[0], edges, lengths))
+
+
+def _keeping_distances(edges, lengths, gradients, weights, n_components, d):
+    """Coordinates that keep the distances along edges best, to scale, and their gradients."""
+    y = geodesic_coordinates(edges, lengths, n_components)
+    y = y * _sign(y)
+    J = gradients(y)
+    # A path along edges is longer than the straight way, by the same share everywhere.
+    stretch = np.average((J**2).sum(axis=(1, 2)), weights=weights) / min(n_components, d)
+    scale = 1 / np.sqrt(stretch) if stretch > 0 else 1.0
+    return scale * y, scale * J
 
 
 def _nearly_affine(x, edges, blocks, gradients, weights, n_components, d):

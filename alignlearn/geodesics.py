@@ -6,7 +6,7 @@ import numpy as np
 from scipy import linalg, sparse
 from scipy.sparse.csgraph import dijkstra
 
-from alignlearn.tangent_graph import displacement_chunks, without_padding
+from alignlearn.tangent_graph import displacement_chunks
 
 # Points from which distances to all are taken; the distances of one to all are a row of memory, and
 # those of all a dense eigenproblem.
@@ -35,7 +35,7 @@ def geodesic_coordinates(edges: np.ndarray, lengths: np.ndarray, n_components: i
         Around 0, on their principal axes; zero where distances have no more of these.
     """
     m, k = edges.shape
-    real = _real(edges)
+    real = edges != edges[:, :1]
     ends = np.repeat(np.arange(m), k).reshape(m, k)[real], edges[real]
     tiny = np.finfo(float).tiny  # no edge at all is a zero
     graph = sparse.csr_matrix((np.maximum(lengths[real], tiny), ends), (m, m))
@@ -69,14 +69,7 @@ def edge_stress(coordinates: np.ndarray, edges: np.ndarray, lengths: np.ndarray)
     for rows in displacement_chunks(edges, coordinates.shape[1]):
         step = coordinates[edges[rows]] - coordinates[rows, None]
         found[rows] = np.linalg.norm(step, axis=2)
-    real = _real(edges)
+    real = edges != edges[:, :1]
     found, true = found[real], lengths[real]
     total = (found @ found) * (true @ true)
     return 1 - (found @ true) ** 2 / total if total > 0 else 1.0
-
-
-def _real(edges: np.ndarray) -> np.ndarray:
-    """Mask of the edges that lead to another point."""
-    real = without_padding(edges)
-    real[:, 0] = False
-    return real

@@ -63,12 +63,19 @@ def project(chart, u, x, n_iter=50):
     return y, J
 
 
+def nearest_on_random(points: np.ndarray, sample: ManifoldSample, seed: int):
+    """What `project` gives for points (n, D), from the true parameters of the sample.
+
+    The chart goes on beyond the cube that the sample was drawn from.
+    """
+    chart = chart_of(sample.dimension, points.shape[1], seed)
+    np.testing.assert_allclose(chart(sample.parameters)[0], sample.clean, atol=1e-9)
+    return project(chart, sample.parameters, points)
+
+
 def on_random(sample: ManifoldSample, seed: int) -> np.ndarray:
     """Tangent spaces (n, D, d) of the random manifold where it is nearest to the points."""
-    chart = chart_of(sample.dimension, sample.points.shape[1], seed)
-    clean, _ = chart(sample.parameters)
-    np.testing.assert_allclose(clean, sample.clean, atol=1e-9)  # it is that manifold
-    return project(chart, sample.parameters, sample.points)[1].swapaxes(1, 2)
+    return nearest_on_random(sample.points, sample, seed)[1].swapaxes(1, 2)
 
 
 def on_sphere(sample: ManifoldSample, seed: int) -> np.ndarray:
