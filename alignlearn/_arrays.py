@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple, TypeVar
@@ -217,6 +218,7 @@ def halved(work: Callable[[slice], T], rows: slice) -> list[T]:
             raise
     # Out of the handler: the exception holds the frames of the work, and they its tensors.
     if torch.cuda.is_available():
+        gc.collect()
         torch.cuda.empty_cache()
     middle = (rows.start + rows.stop) // 2
     return halved(work, slice(rows.start, middle)) + halved(work, slice(middle, rows.stop))

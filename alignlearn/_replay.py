@@ -7,6 +7,7 @@ ask for them one by one.
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,17 +20,21 @@ from alignlearn.guards import is_out_of_memory
 # Calls before the recording: they choose algorithms and fill caches, which a recording must not.
 _WARM_UP = 3
 
+# Each begins by waiting for the whole device, which is not allowed while another thread records.
+_ONE_RECORDS = threading.Lock()
+
 
 @contextmanager
-def _no_garbage_collected() -> Iterator[None]:
-    """Another graph that is garbage must not be freed, which ends a recording, within the block."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
+def _alone() -> Iterator[None]:
+    """No other recording within the block, and no garbage collected: a graph freed would end it."""
+    with _ONE_RECORDS:
+        was_enabled = gc.isenabled()
+        gc.disable()
+        try:
+            yield
+        finally:
+            if was_enabled:
+                gc.enable()
 
 
 class Replay:
@@ -83,12 +88,12 @@ class Replay:
         # Other threads may use the GPU meanwhile.
         options = {"stream": self._stream, "capture_error_mode": "thread_local"}
         try:
-            with _no_garbage_collected(), torch.cuda.graph(graph, **options):
+            with _alone(), torch.cuda.graph(graph, **options):
                 self._result = self.work(*self._inputs)
         except Exception as error:
-            cause = error.__context__  # hidden where the recording that it broke ends in an error
-            if cause is not None and is_out_of_memory(cause):
-                raise cause from None
+            # Hidden where the recording that it broke ends in an error.
+            if error.__context__ is not None and is_out_of_memory(error.__context__):
+                raise error.__context__ from None
             raise
         self._graph = graph
 

@@ -75,14 +75,15 @@ class FrameReader:
         """Frames at rows X, of fewer rows at a time where memory does not suffice."""
         x, flow = self.model.encode(X), self.flow(window)
         x = x * self.model._schedule_of(flow.solver).alpha(flow.times[-1]).to(x)
-        if x.is_cuda and self.model._plays_back and isinstance(flow.solver, ReverseDiffusion):
-            flow = replace(flow, derivative=Derivative(*map(ReplayedLift, flow.derivative)))
+        plays_back = self.model._plays_back and isinstance(flow.solver, ReverseDiffusion)
 
         def read(rows: slice) -> LyapunovFrame:
-            generator = torch.Generator().manual_seed(self.path_seed)
+            generator, lifts = torch.Generator().manual_seed(self.path_seed), flow.derivative
+            if x.is_cuda and plays_back:  # here: recordings hold memory, also of rows too many
+                lifts = Derivative(*map(ReplayedLift, lifts))
             with guarded(flow.field), torch.no_grad():
                 frame = lyapunov_frame(
-                    flow,
+                    replace(flow, derivative=lifts),
                     self._trajectories(flow, x[rows], generator),
                     n_columns,
                     n_oversamples=self.n_oversamples,

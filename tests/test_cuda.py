@@ -1,5 +1,7 @@
 """On a GPU: the answers of the CPU, in float32 products and without TF32. Skipped without one."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from real_networks import N_FEATURES, image_network
 from sklearn.base import clone
 from tables import MODELS, cases
 
-from alignlearn import LyapunovManifold, frames, training
+from alignlearn import LyapunovManifold, _arrays, frames, guards, training
 from alignlearn._linalg import jacobi
 from alignlearn.datasets import make_random_manifold, make_sphere
 from alignlearn.derivatives import probe_derivative
@@ -157,3 +159,49 @@ def test_jacobi_on_the_device(k, generator):
     U, S = jacobi(A.cuda())
     torch.testing.assert_close(S.cpu(), torch.linalg.svdvals(A), rtol=1e-8, atol=1e-10)
     torch.testing.assert_close((U * S[:, None] ** 2 @ U.mT).cpu(), A @ A.mT, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("played", [False, True])
+def test_chunk_that_does_not_fit_the_device_is_halved(played, monkeypatch):
+    """Real memory, of which most is withheld; while steps are recorded too."""
+    X = make_random_manifold(3000, 5, 50, random_state=0).points
+    model = Diffusion(max_iter=5, n_estimators=1, device="cuda", random_state=0)
+    m = LyapunovManifold(model=model, n_reference=5, n_paths=2, n_steps=6, random_state=0).fit(X)
+    if not played:
+        monkeypatch.setattr(frames, "ReplayedLift", lambda lift: lift)
+    whole = m.lyapunov_frame(X)
+    refusals = []
+
+    def is_out_of_memory(error):
+        refusals.append(guards.is_out_of_memory(error))
+        return refusals[-1]
+
+    monkeypatch.setattr(_arrays, "is_out_of_memory", is_out_of_memory)
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 2**29) / total)
+    try:
+        halved = m.lyapunov_frame(X)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert refusals and all(refusals)
+    np.testing.assert_allclose(halved.exponents, whole.exponents, rtol=0, atol=1e-4)
+
+
+def test_threads_that_record_at_the_same_time_do_not_disturb_each_other():
+    """A recording begins by waiting for the device, which must not happen while another goes on."""
+    X = make_random_manifold(100, 2, 6, noise=0.1, random_state=0).points
+    options = {"n_reference": 5, "n_paths": 2, "n_steps": 6, "random_state": 0}
+
+    def fit(seed):
+        model = Diffusion(max_iter=20, n_estimators=1, device="cuda", random_state=seed)
+        return LyapunovManifold(model=model, **options).fit(X)
+
+    serial = [fit(seed) for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        for m, expected in zip(pool.map(fit, range(4)), serial, strict=True):
+            np.testing.assert_allclose(m.exponents_, expected.exponents_, rtol=0, atol=1e-4)
+        asked = pool.map(serial[0].lyapunov_exponents, [X[i : i + 5] for i in range(8)])
+        for i, found in enumerate(asked):
+            alone = serial[0].lyapunov_exponents(X[i : i + 5])
+            np.testing.assert_allclose(found, alone, rtol=0, atol=1e-4)
