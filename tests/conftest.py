@@ -32,6 +32,18 @@ def pytest_xdist_make_scheduler(config, log):
     return Scheduling(config, log)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def cpu_by_default(request):
+    """As on a machine without a GPU, with tensors made here; but for the tests of one."""
+    if request.module.__name__ == "test_cuda":
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "is_available", lambda: False)
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")  # in other processes
+        yield
+
+
 @pytest.fixture
 def rng():
     """NumPy generator with a fixed seed."""
