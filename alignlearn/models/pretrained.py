@@ -292,8 +292,8 @@ class PretrainedModel(GenerativeModel):
             rows = (len(x), *denoise.shape)
             raise ValueError(
                 f"network fails at rows of shape {rows} and times of shape ({len(x)},): {error}. "
-                "Pass shape if it takes images, and functools.partial(network, ...) if it wants "
-                "further arguments."
+                "Pass shape if it takes images, device if its numbers are not where the rows are, on "
+                f"{x.device}, and functools.partial(network, ...) if it wants further arguments."
             ) from error
 
     def _loss(self, denoise: NetworkDenoiser, x: Tensor, noise_range) -> float:
