@@ -261,12 +261,15 @@ def test_every_script_measures_and_makes_its_tables(tmp_path):
     assert common.run_jobs(robustness.measure, [errs], common.Store("robustness", tmp_path)) == 0
     images.READING, images.N_FRESH = {"n_steps": 1, "n_paths": 1, "n_reference": 2}, 2
     images.N_JACOBIAN, images.SCALES = 1, (0.5,)
-    store, scene = common.Store("images", tmp_path), images.CASES["images/blobs4"]
-    small = replace(scene.case, n=40, make=partial(scene.case.make, image_size=6))
-    images.CASES["images/blobs4"] = scene._replace(case=small, shape=(6, 6))
+    store = common.Store("images", tmp_path)
+    for name in ("images/blobs4", "images/fixed-blobs10"):
+        scene = images.CASES[name]
+        small = replace(scene.case, n=40, make=partial(scene.case.make, image_size=6))
+        images.CASES[name] = scene._replace(case=small, shape=(6, 6))
     real = images.CASES["images/digits"]
     images.CASES["images/digits"] = real._replace(case=replace(real.case, n=40))
-    for name, methods in (("blobs4", ["U-Net", "MLP"]), ("digits", ["U-Net"])):
+    methods_of = {"blobs4": ["U-Net", "MLP"], "fixed-blobs10": ["U-Net"], "digits": ["U-Net"]}
+    for name, methods in methods_of.items():
         jobs = images.make_jobs([f"images/{name}"], [0], methods, max_iter=1)
         assert common.run_jobs(images.measure, jobs, store, workers=1) == 0
     record = common.Store("tangents", tmp_path).records()[0]

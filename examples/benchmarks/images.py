@@ -37,6 +37,7 @@ from common import (
     run_jobs,
     share_right,
 )
+from dimension_cases import DimensionSample, make_blobs, make_squares
 from dimension_peers import PeerJob
 from formats import number, percent, spread
 from formats import table as markdown
@@ -44,7 +45,6 @@ from sklearn.datasets import load_digits
 
 from alignlearn import LyapunovManifold
 from alignlearn.datasets import (
-    ManifoldSample,
     load_image_patches,
     make_blob_scenes,
     make_square_scenes,
@@ -60,9 +60,11 @@ SCALES = (0.05, 0.1, 0.2, 0.5)  # of the Jacobian
 READING = {"n_components": 32, "n_paths": 2, "n_reference": 16}
 LONGER = 4  # times as many steps
 LARGE = {"n": 10_000, "batch_size": 128, "max_iter": 8000}
-PUBLISHED = {  # by ID-DIFF, of images of 32 x 32 with fixed places, true dimension first
-    "blobs": "10: 12, 20: 21, 100: 98",
-    "squares": "10: 11, 20: 22, 100: 100",
+PUBLISHED = {  # by ID-DIFF
+    "images/fixed-blobs10": "12",
+    "images/fixed-blobs20": "21",
+    "images/fixed-squares10": "11",
+    "images/fixed-squares20": "22",
 }
 
 
@@ -92,11 +94,6 @@ class ImageCase(NamedTuple):
     shape: tuple[int, int]
     max_iter: int
 
-    @property
-    def known(self) -> bool:
-        """Whether the truth is."""
-        return self.case.make not in (digits, patches)
-
 
 def _scenes() -> dict[str, ImageCase]:
     found = {}
@@ -110,7 +107,20 @@ def _scenes() -> dict[str, ImageCase]:
     return found
 
 
-CASES = _scenes() | {
+def _fixed() -> dict[str, ImageCase]:
+    """ID-DIFF's images: objects that stay where they are, no tangent spaces."""
+    found = {}
+    for kind, make in (("blobs", make_blobs), ("squares", make_squares)):
+        for k in (10, 20):
+            name, title = f"images/fixed-{kind}{k}", f"{k} {kind} in their places, 32 x 32"
+            case = Case(name, title, partial(make, n_objects=k), 4000)
+            found[name] = ImageCase(case, (32, 32), 1000)
+    return found
+
+
+CASES = {
+    **_scenes(),
+    **_fixed(),
     "images/digits": ImageCase(Case("images/digits", "digits, 8 x 8", digits, 1797), (8, 8), 1500),
     "images/patches": ImageCase(
         Case("images/patches", "photographs, 16 x 16", patches, 4000), (16, 16), 1000
@@ -143,10 +153,12 @@ def measure(job: Job) -> dict:
     X = sample.points
     m, result = fit_timed(job.manifold, X, job.seed)
     result |= {"D": X.shape[1], "exponents": m.exponents_.round(4).tolist()}
-    if not isinstance(sample, ManifoldSample):
+    if isinstance(sample, Images):
         rows = X[:: -(-len(X) // (4 * N_FRESH))]
         return result | {"d": None, "alignment": alignment_score(m, rows)}
     d = sample.dimension
+    if isinstance(sample, DimensionSample):  # no tangent spaces, and no other images of this set
+        return result | {"d": d, "right": float(np.mean(m.dimension(X[:N_FRESH]) == d))}
     fresh = job.case.fresh(job.seed, N_FRESH)
     start = time.process_time()
     frame = frame_at(m, fresh.points)
@@ -249,7 +261,7 @@ def tangents_table(records: list[dict]) -> str:
     for methods in _grouped(records).values():
         for method, label in METHODS.items():
             group = methods.get(method, [])
-            results = [r["result"] for r in group if r["result"]["d"] is not None]
+            results = [r["result"] for r in group if "angle" in r["result"]]
             if not results:
                 continue
             jacobian = [_best(x["jacobian"])[0] for x in results]
@@ -290,12 +302,11 @@ def dimensions_table(records: list[dict]) -> str:
             values = [f"{x['dimension']}{'' if x['clear'] else '?'}" for x in found]
             right = percent([x["right"] for x in found]) if found else ""
             cells += [f"**{', '.join(values)}**" if values else "", right]
-        published = next((v for kind, v in PUBLISHED.items() if kind in name), "")
         title = next(group for group in groups.values() if group)[0]["title"]
-        rows.append([title, known[0], *cells, published])
+        rows.append([title, known[0], *cells, PUBLISHED.get(name, "")])
     header = ["data", "d"]
     header += [x for label in METHODS.values() for x in (label, "new points right")]
-    header += [*PEERS, "ID-DIFF published, of its own"]
+    header += [*PEERS, "ID-DIFF, published"]
     return markdown(header, rows) if rows else "*Not run yet.*"
 
 
