@@ -3,9 +3,9 @@
 The obvious code loops over points, paths and steps, takes the whole Jacobian of the solver step
 with `torch.func.jacrev` and multiplies; one rung up, `vmap` does that for many points at once. All
 three follow the very trajectories that `LyapunovManifold` took and end in the same mean over paths,
-so that they must agree; only ours also pays for the trajectories. One thread, a lightly trained
-model. The loop is timed at a few points and scaled to all of them, which the record says. Run with
-nothing else on the machine
+so that they must agree; only ours also pays for the trajectories. Beside them what a forward pass
+for every column takes. One thread, a lightly trained model. The loop is timed at a few points and
+scaled to all of them, which the record says. Run with nothing else on the machine
 
     python examples/benchmarks/frame_speed.py
 """
@@ -71,7 +71,7 @@ def obvious_frame(flow: Flow, trajectories: list[Trajectory]) -> tuple[Tensor, T
     for row in range(n):
         paths = []
         for trajectory in trajectories:
-            dF = torch.eye(D)
+            dF = torch.eye(D).to(trajectory.states)
             for i in range(flow.n_steps):
                 dF = torch.func.jacrev(row_step(flow, i))(trajectory.states[i, row]) @ dF
             paths.append(dF[None])
@@ -85,12 +85,20 @@ def batched_frame(flow: Flow, trajectories: list[Trajectory]) -> tuple[Tensor, T
     paths = []
     for trajectory in trajectories:
         n, D = trajectory.states.shape[1:]
-        dF = torch.eye(D).expand(n, D, D)
+        dF = torch.eye(D).to(trajectory.states).expand(n, D, D)
         for i in range(flow.n_steps):
             jacobian = torch.func.vmap(torch.func.jacrev(row_step(flow, i)))
             dF = jacobian(trajectory.states[i]) @ dF
         paths.append(dF)
     return mean_frame(torch.stack(paths), flow.elapsed)
+
+
+def forward_passes(flow: Flow, trajectories: list[Trajectory]) -> None:
+    """Every step of every path once, without a derivative."""
+    with torch.no_grad():
+        for trajectory in trajectories:
+            for i in range(flow.n_steps):
+                flow.step(i)(trajectory.states[i])
 
 
 def timed(call) -> tuple[float, object]:
@@ -102,7 +110,7 @@ def timed(call) -> tuple[float, object]:
 
 def disagreement(ours: LyapunovFrame, other: tuple[Tensor, Tensor], d: int) -> dict:
     """Largest principal angle (degrees) between the d leading vectors; exponents."""
-    vectors, exponents = (part.numpy() for part in other)
+    vectors, exponents = (part.cpu().numpy() for part in other)
     angles = np.degrees(principal_angles(ours.vectors[..., :d], vectors[..., :d])[:, -1])
     return {
         "angle_median": float(np.median(angles)),
@@ -126,6 +134,9 @@ def measure(job: Job) -> dict:
         obvious_frame(flow, [Trajectory(t.states[:, :1], None) for t in trajectories])  # warm up
         ours_s = median(timed(lambda: m.lyapunov_frame(X))[0] for _ in range(REPEATS))
         batched_s, batches = timed(lambda: [batched_frame(*chunk) for chunk in chunks])
+        passes_s = median(
+            timed(lambda: [forward_passes(*chunk) for chunk in chunks])[0] for _ in range(REPEATS)
+        )
         obvious_s, loops = timed(lambda: [obvious_frame(*chunk) for chunk in few])
     batched, obvious = (tuple(map(torch.cat, zip(*x, strict=True))) for x in (batches, loops))
     return result | {
@@ -137,6 +148,7 @@ def measure(job: Job) -> dict:
         "n_steps": flow.n_steps,
         "chunk_rows": chunks[0][1][0].states.shape[1],
         "ours_s": ours_s,
+        "passes_s": X.shape[1] * passes_s,  # one a column
         "batched_s": batched_s,
         "obvious_measured_n": n_obvious,
         "obvious_measured_s": obvious_s,
