@@ -190,6 +190,7 @@ LEARNED_MODELS = {
 
 # How the rest is done, and not for users; a new module goes there or on the page docs/api.rst.
 INNER = {
+    "alignment",
     "checkpoint",
     "coordinates",
     "frames",

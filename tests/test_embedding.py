@@ -10,6 +10,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.manifold import trustworthiness
 
 from alignlearn import geodesics
+from alignlearn.alignment import _most_isometric
 from alignlearn.datasets import (
     make_affine_subspace,
     make_flat_torus,
@@ -19,7 +20,7 @@ from alignlearn.datasets import (
     make_swiss_roll,
     make_torus,
 )
-from alignlearn.embedding import _most_isometric, align_tangent_spaces, default_n_neighbors
+from alignlearn.embedding import align_tangent_spaces, default_n_neighbors
 from alignlearn.tangent_graph import nearest
 
 

@@ -32,6 +32,7 @@ FLOORS = [
         "models",
         "training",
         "denoising",
+        "alignment",
         "checkpoint",
         "coordinates",
         "datasets",

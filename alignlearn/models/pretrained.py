@@ -292,7 +292,7 @@ class PretrainedModel(GenerativeModel):
             rows = (len(x), *denoise.shape)
             raise ValueError(
                 f"network fails at rows of shape {rows} and times of shape ({len(x)},): {error}. "
-                "Pass shape if it takes images, device if its numbers are not where the rows are, on "
+                "Pass shape if it takes images, device if its numbers are not on that of the rows, "
                 f"{x.device}, and functools.partial(network, ...) if it wants further arguments."
             ) from error
 
