@@ -83,7 +83,7 @@ class _Neighborhoods:
         return np.einsum("nak,nkc->nca", self._affine[1][:, 1:] / self.size, y[self.edges])
 
     def curvature(self) -> np.ndarray:
-        """What of functions at the neighbours is not affine: projections (m, k + 1, k + 1)."""
+        """What of functions at the neighbours is not affine: weighted projections."""
         (A, inverse), real = self._affine, without_padding(self.edges)
         return (real[:, :, None] * np.eye(A.shape[1]) - A @ inverse) * self.weights[:, None, None]
 
