@@ -43,6 +43,7 @@ from alignlearn.models.diffusion import (
     SmoothDenoiser,
     SpanDenoiser,
 )
+from alignlearn.models.shells import ShellDenoiser
 from alignlearn.models.velocity import SpanVelocity, VelocityNetwork
 from alignlearn.support import ManifoldSupport
 from alignlearn.training import TrainingHistory
@@ -74,6 +75,7 @@ CLASSES = {
         MixtureDenoiser,
         PiecewiseDenoiser,
         PreconditionedDenoiser,
+        ShellDenoiser,
         SmoothDenoiser,
         SpanDenoiser,
         SpanVelocity,

@@ -18,6 +18,7 @@ from alignlearn._rows import Subset
 from alignlearn.denoising import DenoisingLoss, HeldOutLoss, structure_level
 from alignlearn.flow import Denoiser
 from alignlearn.models.pieces import Pieces, find_pieces
+from alignlearn.models.shells import Shell, ShellDenoiser, find_shell
 from alignlearn.models.trained import SMALL_WIDTH, TrainedModel, default_width
 from alignlearn.training import evaluation_interval, train
 
@@ -114,11 +115,13 @@ class Diffusion(TrainedModel):
 
     A few networks are trained, each without another part of the rows, on which the denoising loss
     decides when its weights are best, so that small or noisy data are not memorised; their mean is
-    the denoiser. Data that lie in a linear subspace are learned there. Where a mixture of a few
-    Gaussians has a lower loss than the first network, as for flat pieces of several dimensions,
-    the networks learn what it leaves over. Where the first of several finds no structure below
-    some noise level and goes wrong there, as under noise, the networks learn the levels above; if
-    it did so in the first half of its steps, more and smaller ones, which learn less by heart.
+    the denoiser. Data that lie in a linear subspace are learned there, and data near a sphere, such
+    as rows of one norm, with what the radius says (see `alignlearn.models.shells`). Where a mixture
+    of a few Gaussians has a lower loss than the first network, as for flat pieces of several
+    dimensions, the networks learn what it leaves over. Where the first of several finds no
+    structure below some noise level and goes wrong there, as under noise, the networks learn the
+    levels above; if it did so in the first half of its steps, more and smaller ones, which learn
+    less by heart.
 
     Parameters
     ----------
@@ -271,6 +274,7 @@ class Diffusion(TrainedModel):
         )
         basis = self._span_basis(x)
         x = x if basis is None else x @ basis
+        shell = team.first(partial(self._find_shell, x))
         width = default_width(*x.shape)
         n_estimators = self._n_networks(width)
         n_evaluations = -(-self.max_iter // evaluation_interval(self.max_iter))
@@ -302,9 +306,11 @@ class Diffusion(TrainedModel):
             if pieces is None:
                 pieces = self._find_pieces(x, kept, held_out, rng, team)
             if flat:
-                member = PiecewiseDenoiser(pieces.denoiser, network).to(device)
+                member = PiecewiseDenoiser(pieces.denoiser, network)
             else:
-                member = PreconditionedDenoiser(network).to(device)
+                member = PreconditionedDenoiser(network)
+                member = member if shell is None else ShellDenoiser(member, shell)
+            member = member.to(device)
             history = train(
                 member,
                 DenoisingLoss(Subset(x, kept), levels, self.batch_size, generator, team),
@@ -363,6 +369,12 @@ class Diffusion(TrainedModel):
             "structure_level_": level,
             "window_": tuple(self.window),  # last: with it the model is fitted
         }
+
+    def _find_shell(self, x) -> Shell | None:
+        """Sphere near which the rows lie, unless a network is asked for."""
+        if self.network is not None or self.image_shape is not None:
+            return None
+        return find_shell(x)
 
     def _find_pieces(self, x, kept, held_out, rng, team) -> Pieces:
         """Flat pieces of the rows kept, unless a network is asked for; rng is left as it is."""

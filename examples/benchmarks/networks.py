@@ -1,7 +1,9 @@
 """Gated against plain residual networks at the same budget: what the choice of network is worth.
 
 Same steps, batches, learning rates, noise embedding and number of weights; only the units differ.
-The plain networks also get a second learning rate, the better one counts in hindsight. Run
+All are handed to `Diffusion`, so that none has what it does for its default network: the linear
+span, the sphere near which rows lie, a mixture's closed form. The plain networks also get a second
+learning rate, the better one counts in hindsight. Run
 
     python examples/benchmarks/networks.py --workers 2
 """
@@ -89,19 +91,16 @@ def manifold_with(network: str, factor: float, case, seed: int, base: Diffusion)
     """The default estimator with one of `NETWORKS` and `factor` times the learning rate."""
     model = Diffusion(**base.get_params(deep=False))
     model.set_params(learning_rate=base.learning_rate * factor)
-    if network != "gated":
-        D = case.make(1, random_state=seed).points.shape[1]
-        width = default_width(case.n, D) if base.width is None else base.width
-        model.set_params(
-            network=PlainNetwork(
-                D,
-                width=width,
-                n_blocks=base.n_blocks,
-                normalize=network == "plain, normalised",
-                seed=seed,
-            )
-        )
-    return LyapunovManifold(model=model)
+    D = case.make(1, random_state=seed).points.shape[1]
+    size = {
+        "width": default_width(case.n, D) if base.width is None else base.width,
+        "n_blocks": base.n_blocks,
+    }
+    if network == "gated":
+        units = GatedNetwork(D, **size, generator=torch.Generator().manual_seed(seed))
+    else:
+        units = PlainNetwork(D, **size, normalize=network == "plain, normalised", seed=seed)
+    return LyapunovManifold(model=model.set_params(network=units))
 
 
 def measure(job: Job) -> dict:
