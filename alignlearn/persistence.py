@@ -36,7 +36,7 @@ from alignlearn.models import (
     KernelDiffusion,
     PretrainedModel,
 )
-from alignlearn.models.diffusion import (
+from alignlearn.models.denoisers import (
     MeanDenoiser,
     PiecewiseDenoiser,
     PreconditionedDenoiser,

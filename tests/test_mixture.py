@@ -11,7 +11,7 @@ from alignlearn.datasets import make_random_manifold, make_torus
 from alignlearn.denoising import HeldOutLoss
 from alignlearn.mixture import MixtureDenoiser
 from alignlearn.models import Diffusion
-from alignlearn.models.diffusion import PiecewiseDenoiser
+from alignlearn.models.denoisers import PiecewiseDenoiser
 from alignlearn.models.pieces import find_pieces
 from alignlearn.networks import GatedNetwork
 

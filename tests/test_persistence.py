@@ -27,7 +27,7 @@ from alignlearn import LyapunovManifold, _files, load, save
 from alignlearn.clocks import LogNoiseClock, NoiseClock
 from alignlearn.datasets import make_sphere
 from alignlearn.models import Diffusion, GaussianModel, KernelDiffusion, PretrainedModel
-from alignlearn.models.diffusion import PreconditionedDenoiser
+from alignlearn.models.denoisers import PreconditionedDenoiser
 from alignlearn.networks import ColumnTime, GatedNetwork
 from alignlearn.persistence import CLASSES
 from alignlearn.predictions import SamplePrediction

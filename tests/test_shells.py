@@ -10,7 +10,7 @@ from alignlearn._arrays import Scaling
 from alignlearn._rows import DiskRows
 from alignlearn.datasets import make_random_manifold, make_sphere, make_torus
 from alignlearn.models import Diffusion
-from alignlearn.models.diffusion import PreconditionedDenoiser
+from alignlearn.models.denoisers import PreconditionedDenoiser
 from alignlearn.models.shells import Shell, ShellDenoiser, find_shell
 
 CENTER = torch.tensor([0.5, -0.2, 0.1, 0.3, 0.0])
@@ -53,9 +53,10 @@ def test_thickness_is_the_noise_of_the_radius():
         torch.from_numpy(make_random_manifold(1000, 3, 12, random_state=0).points).float(),
         torch.randn((1000, 6)) * torch.tensor([1, 1, 1, 1, 1, 1e-3]),  # a plane is a large sphere
         normalised(13, 5),  # any few rows lie on a sphere
+        torch.zeros((300, 3)),
         torch.randn((100, 1)).sign(),
     ],
-    ids=["gaussian", "cube", "torus", "random", "plane", "few", "line"],
+    ids=["gaussian", "cube", "torus", "random", "plane", "few", "constant", "line"],
 )
 def test_finds_none_elsewhere(x):
     assert find_shell(x - x.mean(0)) is None

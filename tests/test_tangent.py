@@ -21,7 +21,7 @@ from tables import ODE_SOLVERS, REVERSALS, SCHEDULES, SOLVERS, cases
 from alignlearn._linalg import cholesky_qr
 from alignlearn.derivatives import ALL_COLUMNS, divergence, pull_back, push_forward
 from alignlearn.flow import Flow, Trajectory
-from alignlearn.models.diffusion import PreconditionedDenoiser
+from alignlearn.models.denoisers import PreconditionedDenoiser
 from alignlearn.networks import GatedNetwork
 from alignlearn.solvers import (
     Euler,

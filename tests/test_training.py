@@ -16,7 +16,7 @@ from alignlearn.denoising import (
 )
 from alignlearn.models import Diffusion
 from alignlearn.models import diffusion as diffusion_module
-from alignlearn.models.diffusion import SmoothDenoiser
+from alignlearn.models.denoisers import SmoothDenoiser
 from alignlearn.persistence import load, save
 
 RANGE = (0.01, 5.0)

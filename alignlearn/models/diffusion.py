@@ -9,7 +9,7 @@ from numbers import Real
 import numpy as np
 import torch
 from sklearn.utils import check_scalar
-from torch import Tensor, nn
+from torch import Tensor
 
 from alignlearn._arrays import make_generator
 from alignlearn._callbacks import with_callbacks
@@ -17,97 +17,17 @@ from alignlearn._params import check_integers, check_noise_range
 from alignlearn._rows import Subset
 from alignlearn.denoising import DenoisingLoss, HeldOutLoss, structure_level
 from alignlearn.flow import Denoiser
+from alignlearn.models.denoisers import (
+    MeanDenoiser,
+    PiecewiseDenoiser,
+    PreconditionedDenoiser,
+    SmoothDenoiser,
+    SpanDenoiser,
+)
 from alignlearn.models.pieces import Pieces, find_pieces
 from alignlearn.models.shells import Shell, ShellDenoiser, find_shell
 from alignlearn.models.trained import SMALL_WIDTH, TrainedModel, default_width
 from alignlearn.training import evaluation_interval, train
-
-
-def _learned_part(network: nn.Module, y: Tensor, s: Tensor) -> Tensor:
-    """``c_out network(c_in y, log s)`` with the coefficients of `PreconditionedDenoiser`."""
-    c_in = torch.rsqrt(1 + s * s)
-    return s * c_in * network(c_in * y, torch.log(s))
-
-
-class PreconditionedDenoiser(nn.Module):
-    """``Den(y, s) = c_skip y + c_out network(c_in y, log s)`` (Karras et al. 2022, unit data).
-
-    ``c_skip = 1/(1 + s^2), c_out = s / sqrt(1 + s^2), c_in = 1 / sqrt(1 + s^2)``.
-    """
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, y: Tensor, s: Tensor) -> Tensor:
-        """Rows y (n, D) at noise s, 0-dimensional or (n, 1)."""
-        s = s.to(y)
-        c_in = torch.rsqrt(1 + s * s)
-        return c_in * c_in * y + _learned_part(self.network, y, s)
-
-
-class PiecewiseDenoiser(nn.Module):
-    """``Den(y, s) = pieces(y, s) + c_out network(c_in y, log s)``: what a closed form leaves over.
-
-    Coefficients as in `PreconditionedDenoiser`.
-    """
-
-    def __init__(self, pieces: nn.Module, network: nn.Module) -> None:
-        super().__init__()
-        self.pieces, self.network = pieces, network
-
-    def forward(self, y: Tensor, s: Tensor) -> Tensor:
-        """Rows y (n, D) at noise s, 0-dimensional or (n, 1)."""
-        s = s.to(y)
-        return self.pieces(y, s) + _learned_part(self.network, y, s)
-
-
-class MeanDenoiser(nn.Module):
-    """Mean of denoisers: the errors that they do not share cancel (Breiman 1996, bagging)."""
-
-    def __init__(self, members: list[nn.Module]) -> None:
-        super().__init__()
-        self.members = nn.ModuleList(members)
-
-    def forward(self, y: Tensor, s: Tensor) -> Tensor:
-        """Rows y (n, D) at noise s, 0-dimensional or (n, 1)."""
-        total = self.members[0](y, s)
-        for member in self.members[1:]:
-            total = total + member(y, s)
-        return total / len(self.members)
-
-
-class SpanDenoiser(nn.Module):
-    """Denoiser of data in a linear subspace: all that is noise across it goes at once."""
-
-    basis: Tensor
-
-    def __init__(self, denoiser: nn.Module, basis: Tensor) -> None:
-        super().__init__()
-        self.denoiser = denoiser
-        self.register_buffer("basis", basis)
-
-    def forward(self, y: Tensor, s: Tensor) -> Tensor:
-        """Rows y (n, D) at noise s, 0-dimensional or (n, 1)."""
-        return self.denoiser(y @ self.basis, s) @ self.basis.T
-
-
-class SmoothDenoiser(nn.Module):
-    """Denoiser of data without structure below a noise level, where their score is that of there.
-
-    ``Den(y, s) = y + (s / level)^2 (Den(y, level) - y)`` for s < level: Tweedie's formula.
-    """
-
-    def __init__(self, denoiser: nn.Module, level: float) -> None:
-        super().__init__()
-        self.denoiser, self.level = denoiser, level
-
-    def forward(self, y: Tensor, s: Tensor) -> Tensor:
-        """Rows y (n, D) at noise s, 0-dimensional or (n, 1)."""
-        s = s.to(y)
-        above = s.clamp(min=self.level)
-        ratio = s / above
-        return y + ratio * ratio * (self.denoiser(y, above) - y)
 
 
 class Diffusion(TrainedModel):

@@ -24,7 +24,7 @@ from alignlearn.derivatives import graph_bytes, probe_derivative
 from alignlearn.flow import Denoiser
 from alignlearn.guards import guarded, is_out_of_memory, networks_of
 from alignlearn.models.base import GenerativeModel
-from alignlearn.models.denoiser import NetworkDenoiser
+from alignlearn.models.denoisers import NetworkDenoiser
 from alignlearn.predictions import Prediction
 from alignlearn.schedules import Schedule
 

@@ -27,7 +27,7 @@ from alignlearn._arrays import torch_threads
 from alignlearn.datasets import make_random_manifold
 from alignlearn.denoising import denoising_loss, draw_noise_levels
 from alignlearn.models import Diffusion
-from alignlearn.models.diffusion import PreconditionedDenoiser
+from alignlearn.models.denoisers import PreconditionedDenoiser
 from alignlearn.training import evaluation_interval
 
 # With a little noise where the manifold alone spans fewer dimensions than D: the network has D.
