@@ -81,9 +81,9 @@ def find_shell(x: Tensor | DiskRows) -> Shell | None:
     covariance = factor.T @ factor / n
     spread, offset = covariance.trace(), center - mean
     residual = float(R[-1, -1] ** 2) / (n - D - 1)
-    if not residual < _MAX_SHARE * 2 * float((covariance**2).sum()):
-        return None
-    if offset @ offset > _MAX_OFFSET**2 * spread:
+    is_thin = residual < _MAX_SHARE * 2 * float((covariance**2).sum())
+    is_round = float(offset @ offset) <= _MAX_OFFSET**2 * float(spread)  # not so if it is NaN
+    if not (is_thin and is_round):
         return None
     radius = float(spread + offset @ offset) ** 0.5
     return Shell(center.to(x[:0]), radius, math.sqrt(residual) / (2 * radius))
