@@ -66,21 +66,19 @@ def find_shell(x: Tensor | DiskRows) -> Shell | None:
     n, D = x.shape
     if D < 2 or n < 2 * (D + 2):
         return None
-    # The R of a QR of the rows (1, x, |x|^2), block by block.
-    R = torch.zeros((0, D + 2), dtype=torch.float64, device=x.device)
+    moments = torch.zeros((D + 2, D + 2), dtype=torch.float64, device=x.device)
     for rows in row_blocks(n, D):
         block = x[rows].double()
         squares = (block * block).sum(1, keepdim=True)
-        R = torch.linalg.qr(
-            torch.cat([R, torch.cat([torch.ones_like(squares), block, squares], 1)]), mode="r"
-        ).R
-    mean = R[0, 1:-1] / R[0, 0]
-    factor = R[1:-1, 1:-1]  # n covariance = factor^T factor
-    slopes = torch.linalg.solve_triangular(factor, R[1:-1, -1:], upper=True)[:, 0]
+        columns = torch.cat([torch.ones_like(squares), block, squares], 1)
+        moments += columns.T @ columns
+    means = moments[0] / n
+    joint = (moments / n - torch.outer(means, means))[1:, 1:]  # covariance of (x, |x|^2)
+    covariance, shared, mean = joint[:-1, :-1], joint[:-1, -1], means[1:-1]
+    slopes = torch.linalg.solve_ex(covariance, shared).result
+    residual = max(0.0, float(joint[-1, -1] - shared @ slopes)) * n / (n - D - 1)
     center = slopes / 2
-    covariance = factor.T @ factor / n
     spread, offset = covariance.trace(), center - mean
-    residual = float(R[-1, -1] ** 2) / (n - D - 1)
     is_thin = residual < _MAX_SHARE * 2 * float((covariance**2).sum())
     is_round = float(offset @ offset) <= _MAX_OFFSET**2 * float(spread)  # not so if it is NaN
     if not (is_thin and is_round):
