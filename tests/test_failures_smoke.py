@@ -29,7 +29,7 @@ def test_error_is_zero_for_the_truth_and_none_where_there_is_none_to_miss():
         frames = np.linalg.qr(sample.tangents + 1e-13).Q  # completes the columns that are zero
         return failures.angle_error(case, frames, sample)
 
-    for name in ("torus-1000", "sphere10-300", "outliers-uniform", "pieces"):
+    for name in ("torus-1000", "random10-300", "outliers-uniform", "pieces"):
         assert error(name) == pytest.approx(0, abs=1e-4)
     assert error("gaussian10") is error("digits") is None
 
