@@ -29,7 +29,7 @@ from alignlearn.frames import DensityQuestion, FrameQuestion, FrameReader
 from alignlearn.measurement import inside_span, measure, spans_all, unclear
 from alignlearn.models import Diffusion
 from alignlearn.models.base import GenerativeModel
-from alignlearn.projection import RidgeProjection, RidgeQuestion
+from alignlearn.projection import RidgeProjection, TangentQuestion
 from alignlearn.scales import ScaleSpectrum, scale_spectrum
 from alignlearn.solvers import Solver
 from alignlearn.streaming import Question, Rows, stream, stream_one
@@ -366,7 +366,8 @@ class LyapunovManifold(
         Returns
         -------
         vectors : ndarray of shape (n_samples, n_features, d)
-            Leading Lyapunov vectors as columns, in data coordinates, most stretched first.
+            Leading Lyapunov vectors as columns, in data coordinates, most stretched first; of rows
+            near a sphere, see `Diffusion`, orthogonal to its radius.
 
         Raises
         ------
@@ -375,10 +376,9 @@ class LyapunovManifold(
         """
         check_is_fitted(self)
         d = self.dimension_ if n_components is None else n_components
-        question = self._frames(d, "vectors")
         towards = self._projection(_N_HALVINGS)
-        if towards.noise > self.model_.window_[0]:  # less is not seen
-            question = RidgeQuestion(towards, question)
+        is_noisy = towards.noise > self.model_.window_[0]  # less is not seen
+        question = TangentQuestion(self._frames(d, "vectors"), towards if is_noisy else None)
         return self._answer(question, X, question.types[0], out)
 
     def dimension(self, X, *, out=None) -> np.ndarray:

@@ -126,17 +126,19 @@ def _normal_step(denoise: Denoiser, x: Tensor, s: Tensor, Q: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class RidgeQuestion:
-    """What is asked at the points that rows are projected to.
+class TangentQuestion:
+    """The tangent spaces at rows, or nearer to the manifold than these.
 
     Parameters
     ----------
-    projection : RidgeProjection
     frames : FrameQuestion
+        Of vectors alone: they span the spaces, but for normals that the model knows.
+    projection : RidgeProjection, optional
+        Gives the points at which the frames are read; default the rows themselves.
     """
 
-    projection: RidgeProjection
     frames: FrameQuestion
+    projection: RidgeProjection | None
 
     @property
     def types(self) -> list[np.dtype]:
@@ -146,15 +148,30 @@ class RidgeQuestion:
     @property
     def settings(self) -> dict:
         """What the projection and the frames depend on."""
-        return self.projection.settings | self.frames.settings
+        projection = {} if self.projection is None else self.projection.settings
+        return projection | self.frames.settings
 
     def chunks(self, n_rows: int) -> Iterator[slice]:
         """Rows that carry their columns together."""
         return self.frames.chunks(n_rows)
 
-    def answer(self, X: np.ndarray) -> tuple[np.ndarray, ...]:
-        """The parts of the frames where the rows X (n, D) are projected to."""
-        return self.frames.answer(*self.projection.answer(X))
+    def answer(self, X: np.ndarray) -> tuple[np.ndarray]:
+        """Orthonormal vectors (n, D, d) for rows X (n, D)."""
+        model = self.frames.frames.model
+        if self.projection is not None:
+            (X,) = self.projection.answer(X)
+        (vectors,) = self.frames.answer(X)
+        normals = model.known_normals(model.encode(X))
+        if normals is not None and vectors.shape[2] + normals.shape[2] <= model.scaling_.rank:
+            vectors = _orthogonal_to(normals.double().cpu().numpy(), vectors)
+        return (vectors,)
+
+
+def _orthogonal_to(normals: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """Vectors (n, D, d) made orthonormal one after the other, and orthogonal to the normals."""
+    Q, R = np.linalg.qr(np.concatenate([normals, vectors], axis=2))
+    signs = np.where(np.diagonal(R, axis1=1, axis2=2) < 0, -1.0, 1.0)
+    return (Q * signs[:, None])[:, :, normals.shape[2] :]
 
 
 def density_valley(model: GenerativeModel, a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -151,8 +151,26 @@ def test_dimension_of_a_sphere_that_no_network_learns(fitted):
     X, m = fitted
     assert m.dimension_ == 20 and np.all(m.dimension(X[:20]) == 20)
     normal = (X[:20] - 5) / 0.1
-    leak = np.einsum("ni,nik->nk", normal, m.tangent_space(X[:20], 20))
+    leak = np.einsum("ni,nik->nk", normal, m.lyapunov_frame(X[:20]).vectors[:, :, :20])
     assert np.linalg.norm(leak, axis=1).max() < 0.1
+
+
+def test_tangent_spaces_are_orthogonal_to_the_radius(fitted):
+    X, m = fitted
+    found = m.tangent_space(X[:20])
+    assert np.abs(np.einsum("ni,nik->nk", X[:20] - 5, found)).max() < 1e-6
+    np.testing.assert_allclose(
+        found.swapaxes(1, 2) @ found, np.tile(np.eye(20), (20, 1, 1)), atol=1e-12
+    )
+    frame = m.lyapunov_frame(X[:20]).vectors[:, :, :20]
+    assert np.einsum("nik,nik->nk", found, frame).min() > 0.99  # the same, in the same order
+
+
+def test_all_directions_of_the_span_are_those_of_the_frame(fitted):
+    """The radius among them: there is none to leave out."""
+    X, m = fitted
+    frame = m.lyapunov_frame(X[:3], 21).vectors
+    np.testing.assert_array_equal(m.tangent_space(X[:3], 21), frame)
 
 
 def test_saved_shell_is_the_same(fitted, tmp_path):

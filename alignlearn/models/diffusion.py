@@ -9,7 +9,7 @@ from numbers import Real
 import numpy as np
 import torch
 from sklearn.utils import check_scalar
-from torch import Tensor
+from torch import Tensor, nn
 
 from alignlearn._arrays import make_generator
 from alignlearn._callbacks import with_callbacks
@@ -306,6 +306,15 @@ class Diffusion(TrainedModel):
     def denoiser(self) -> Denoiser:
         """The trained denoiser."""
         return self.denoiser_
+
+    def known_normals(self, x: Tensor) -> Tensor | None:
+        """Radial directions (n, D, 1) of the sphere near which the data lie, if there is one."""
+        shell = next((m for m in self.denoiser_.modules() if isinstance(m, ShellDenoiser)), None)
+        if shell is None:
+            return None
+        span = self.denoiser_
+        center = span.basis @ shell.center if isinstance(span, SpanDenoiser) else shell.center
+        return nn.functional.normalize(x - center.to(x), dim=1)[..., None]
 
     @property
     def _plays_back(self) -> bool:
