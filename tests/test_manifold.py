@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from tables import MODELS, SCHEDULES, SINGLE_PRECISION, STOCHASTIC_SOLVERS, cases
 
 from alignlearn import LyapunovManifold
-from alignlearn.datasets import make_sphere
+from alignlearn.datasets import make_sphere, make_torus
 from alignlearn.dimension import CLEAR, clarity
 from alignlearn.models import Diffusion, GaussianModel, KernelDiffusion
 from alignlearn.solvers import ExponentialMidpoint, ReverseDiffusion
@@ -308,7 +308,7 @@ FEW = {"n_paths": 2, "n_reference": 60, "random_state": 0}
 
 
 def test_under_trained_model_warns_with_what_to_do():
-    X = make_sphere(100, 2, random_state=0).points
+    X = make_torus(100, random_state=0).points
     model, options = MODELS["Diffusion"](max_iter=1), {"n_steps": 3, "n_reference": 10}
     manifold = LyapunovManifold(model=model, random_state=0, **options)
     with pytest.warns(ConvergenceWarning, match="max_iter"):
