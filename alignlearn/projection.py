@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from alignlearn._arrays import in_chunks, row_chunks
+from alignlearn._linalg import qr
 from alignlearn.flow import Denoiser
 from alignlearn.frames import FrameQuestion, FrameReader
 from alignlearn.guards import guarded
@@ -163,15 +164,9 @@ class TangentQuestion:
         (vectors,) = self.frames.answer(X)
         normals = model.known_normals(model.encode(X))
         if normals is not None and vectors.shape[2] + normals.shape[2] <= model.scaling_.rank:
-            vectors = _orthogonal_to(normals.double().cpu().numpy(), vectors)
+            both = torch.cat([normals.double().cpu(), torch.as_tensor(vectors)], 2)
+            vectors = qr(both)[0][:, :, normals.shape[2] :].numpy()
         return (vectors,)
-
-
-def _orthogonal_to(normals: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    """Vectors (n, D, d) made orthonormal one after the other, and orthogonal to the normals."""
-    Q, R = np.linalg.qr(np.concatenate([normals, vectors], axis=2))
-    signs = np.where(np.diagonal(R, axis1=1, axis2=2) < 0, -1.0, 1.0)
-    return (Q * signs[:, None])[:, :, normals.shape[2] :]
 
 
 def density_valley(model: GenerativeModel, a: np.ndarray, b: np.ndarray) -> np.ndarray:

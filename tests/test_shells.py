@@ -51,12 +51,13 @@ def test_thickness_is_the_noise_of_the_radius():
         torch.rand((1000, 10), generator=torch.Generator().manual_seed(0)),
         torch.from_numpy(make_torus(1000, random_state=0).points).float(),
         torch.from_numpy(make_random_manifold(1000, 3, 12, random_state=0).points).float(),
-        torch.randn((1000, 6)) * torch.tensor([1, 1, 1, 1, 1, 1e-3]),  # a plane is a large sphere
+        normalised(1000, 6) * torch.tensor([1, 1, 1, 1, 1, 1e-3]),  # a plane is a large sphere
+        torch.nn.functional.normalize(normalised(1000, 5) * 0.1 + torch.eye(5)[0]),  # nearly flat
         normalised(13, 5),  # any few rows lie on a sphere
         torch.zeros((300, 3)),
-        torch.randn((100, 1)).sign(),
+        normalised(100, 1),  # 1 and -1
     ],
-    ids=["gaussian", "cube", "torus", "random", "plane", "few", "constant", "line"],
+    ids=["gaussian", "cube", "torus", "random", "plane", "small cap", "few", "constant", "line"],
 )
 def test_finds_none_elsewhere(x):
     assert find_shell(x - x.mean(0)) is None

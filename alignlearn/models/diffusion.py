@@ -25,7 +25,7 @@ from alignlearn.models.denoisers import (
     SpanDenoiser,
 )
 from alignlearn.models.pieces import Pieces, find_pieces
-from alignlearn.models.shells import Shell, ShellDenoiser, find_shell
+from alignlearn.models.shells import ShellDenoiser, find_shell
 from alignlearn.models.trained import SMALL_WIDTH, TrainedModel, default_width
 from alignlearn.training import evaluation_interval, train
 
@@ -194,7 +194,7 @@ class Diffusion(TrainedModel):
         )
         basis = self._span_basis(x)
         x = x if basis is None else x @ basis
-        shell = team.first(partial(self._find_shell, x))
+        shell = team.first(lambda: find_shell(x)) if self._learns_whole_rows else None
         width = default_width(*x.shape)
         n_estimators = self._n_networks(width)
         n_evaluations = -(-self.max_iter // evaluation_interval(self.max_iter))
@@ -290,15 +290,9 @@ class Diffusion(TrainedModel):
             "window_": tuple(self.window),  # last: with it the model is fitted
         }
 
-    def _find_shell(self, x) -> Shell | None:
-        """Sphere near which the rows lie, unless a network is asked for."""
-        if self.network is not None or self.image_shape is not None:
-            return None
-        return find_shell(x)
-
     def _find_pieces(self, x, kept, held_out, rng, team) -> Pieces:
         """Flat pieces of the rows kept, unless a network is asked for; rng is left as it is."""
-        if self.network is not None or self.image_shape is not None:
+        if not self._learns_whole_rows:
             return Pieces()
         seed = copy.deepcopy(rng).randint(np.iinfo(np.int32).max)
         return team.first(lambda: find_pieces(Subset(x, kept), held_out, float(self.s_min), seed))

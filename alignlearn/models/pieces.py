@@ -74,8 +74,8 @@ def find_pieces(x: Tensor | Subset, held_out: HeldOutLoss, noise: float, seed: i
         mixture = GaussianMixture(
             n_pieces, tol=_TOL, reg_covar=max(noise**2, 1e-6), n_init=_N_INIT, random_state=seed
         )
-        # One thread: the sums of several come in any order, and a fit must be repeatable; and the
-        # products are so small that several threads of BLAS take three times as long.
+        # One thread: the sums of several come in any order, and a fit must be repeatable; and
+        # threads of BLAS wait for each other at products of this size.
         with warnings.catch_warnings(), threadpool_limits(1):
             warnings.simplefilter("ignore", ConvergenceWarning)
             mixture.fit(rows)

@@ -85,10 +85,15 @@ class TrainedModel(GenerativeModel):
             )
         return team, checkpoint, check_random_state(seed)
 
+    @property
+    def _learns_whole_rows(self) -> bool:
+        """Whether the network is the default one, which is helped with what the rows show."""
+        return self.network is None and self.image_shape is None
+
     def _span_basis(self, x: Tensor | DiskRows) -> Tensor | None:
         """Orthonormal basis (D, r) of the linear span of the rows, None if that is everything."""
         rank = self.scaling_.rank
-        if rank == x.shape[1] or self.network is not None or self.image_shape is not None:
+        if rank == x.shape[1] or not self._learns_whole_rows:
             return None
         if rank <= self.gaussian_.basis.shape[1]:
             return self.gaussian_.basis[:, :rank].contiguous()
