@@ -57,6 +57,50 @@ def one_cycle(progress: float, warm_up: float = 0.1) -> float:
     return 0.5 * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up)))
 
 
+class Weights:
+    """Trainable parameters of a module as one vector, of which they become views.
+
+    An optimiser of many small tensors spends its time on asking for them. Parameters of several
+    dtypes or laid out otherwise stay as they are, and are the vectors.
+
+    Parameters
+    ----------
+    module : nn.Module
+
+    Attributes
+    ----------
+    vectors : list of nn.Parameter
+        What an optimiser is given.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._parameters = [p for p in module.parameters() if p.requires_grad]
+        self.vectors = self._parameters
+        alike = all(p.is_contiguous() and p.dtype == self.vectors[0].dtype for p in self.vectors)
+        if len(self.vectors) > 1 and alike:
+            self.vectors = [nn.Parameter(nn.utils.parameters_to_vector(self._parameters).detach())]
+            nn.utils.vector_to_parameters(self.vectors[0].detach(), self._parameters)
+
+    def zero_grad(self) -> None:
+        """Forget gradients."""
+        for p in self._parameters:
+            p.grad = None
+
+    def gather_gradients(self) -> None:
+        """Give the vectors the gradients of the parameters."""
+        if self.vectors is not self._parameters:
+            gradients = (
+                torch.zeros_like(p) if p.grad is None else p.grad for p in self._parameters
+            )
+            self.vectors[0].grad = nn.utils.parameters_to_vector(gradients)
+
+    def separate(self) -> None:
+        """Give the parameters memory of their own again."""
+        if self.vectors is not self._parameters:
+            for p in self._parameters:
+                p.data = p.data.clone()
+
+
 @dataclass
 class TrainingState:
     """What the next step of training depends on, besides data and parameters.
@@ -65,6 +109,8 @@ class TrainingState:
     ----------
     module, average : nn.Module
         Weights in training and their exponential moving average.
+    weights, averages : Weights
+        Theirs.
     optimizer : torch.optim.Optimizer
         With its moments.
     generator : torch.Generator
@@ -79,6 +125,8 @@ class TrainingState:
 
     module: nn.Module
     average: nn.Module
+    weights: Weights
+    averages: Weights
     optimizer: torch.optim.Optimizer
     generator: torch.Generator
     best: dict[str, Tensor]
@@ -90,12 +138,13 @@ class TrainingState:
         cls, module: nn.Module, learning_rate: float, generator: torch.Generator
     ) -> TrainingState:
         """State before the first step."""
-        parameters = [p for p in module.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(
-            parameters, lr=learning_rate, betas=(0.9, 0.999), weight_decay=0.01, fused=True
-        )
         average = copy.deepcopy(module)
-        return cls(module, average, optimizer, generator, copy.deepcopy(average.state_dict()))
+        weights, averages = Weights(module), Weights(average)
+        optimizer = torch.optim.AdamW(
+            weights.vectors, lr=learning_rate, betas=(0.9, 0.999), weight_decay=0.01, fused=True
+        )
+        best = copy.deepcopy(average.state_dict())
+        return cls(module, average, weights, averages, optimizer, generator, best)
 
     @property
     def step(self) -> int:
@@ -202,19 +251,17 @@ def train(
     state = TrainingState.start(module, learning_rate, generator)
     if checkpoint is not None:
         checkpoint.restore(state)
-    parameters, average_parameters = (
-        [p for p in weights.parameters() if p.requires_grad] for weights in (module, state.average)
-    )
-    optimizer, history = state.optimizer, state.history
+    weights, optimizer, history = state.weights, state.optimizer, state.history
     decay = 0.5 ** (1 / max(1.0, 0.04 * max_iter))
     every = evaluation_interval(max_iter)
     running = torch.zeros((), device=generator.device, dtype=torch.float32)
-    exchange = Exchange(team, parameters)
+    exchange = Exchange(team, weights.vectors)
 
     def gradients() -> Tensor:
-        optimizer.zero_grad()
+        weights.zero_grad()
         batch_loss = loss(module)
         batch_loss.backward()
+        weights.gather_gradients()
         return batch_loss.detach()
 
     device = generator.device
@@ -231,8 +278,8 @@ def train(
                 optimizer.step()
                 with torch.no_grad():
                     running += batch_loss
-                    weight = 1 - min(decay, step / (step + 9))
-                    torch._foreach_lerp_(average_parameters, parameters, weight)
+                    share = 1 - min(decay, step / (step + 9))
+                    torch._foreach_lerp_(state.averages.vectors, weights.vectors, share)
                 if step % every and step != max_iter:
                     continue
                 loss_now = float(exchange(held_out(state.average)))
@@ -261,4 +308,5 @@ def train(
             lambda: ({name: value.cpu() for name, value in state.best.items()}, history)
         )
     module.load_state_dict(state.best)
+    weights.separate()
     return history

@@ -278,6 +278,28 @@ def test_interrupt_in_the_second_network_keeps_the_first(X):
     assert np.isfinite(model.sample(3)).all()
 
 
+def test_parameters_of_any_layout_train_alike_and_share_no_memory(X):
+    """A transposed weight is not made part of one vector, with the same steps."""
+    models = []
+    for layout in (lambda w: w, lambda w: w.T.contiguous().T):
+        network = Spy()
+        network.layer.weight.data = layout(network.layer.weight.data)
+        model = Diffusion(network=network, n_estimators=1, max_iter=60, random_state=0).fit(X)
+        models.append(model)
+    alike, other = (dict(model.denoiser_.named_parameters()) for model in models)
+    for name, value in alike.items():
+        assert value.abs().max() > 0, "nothing was learned"
+        torch.testing.assert_close(value, other[name])
+    assert len({p.untyped_storage().data_ptr() for p in alike.values()}) == len(alike)
+
+
+def test_parameter_that_the_loss_does_not_see_stays_zero(X):
+    network = Spy()
+    network.idle = nn.Parameter(torch.zeros(2))
+    model = Diffusion(network=network, n_estimators=1, max_iter=20, random_state=0).fit(X)
+    assert (model.denoiser_.network.idle == 0).all()
+
+
 def test_data_in_a_subspace_are_learned_there(X):
     """The denoiser leaves no noise across the span, and what it does inside is as if alone."""
     basis = torch.linalg.qr(torch.randn(7, 3, generator=torch.Generator().manual_seed(0))).Q
