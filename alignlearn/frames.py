@@ -17,7 +17,7 @@ from alignlearn.guards import guarded
 from alignlearn.models.base import GenerativeModel
 from alignlearn.solvers import ReverseDiffusion, Solver, StochasticSolver
 from alignlearn.streaming import Rows, stream
-from alignlearn.tangent import LyapunovFrame, lyapunov_frame
+from alignlearn.tangent import LyapunovFrame, columns_carried, lyapunov_frame
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,7 @@ class FrameReader:
                     n_oversamples=self.n_oversamples,
                     n_iter=self.n_iter,
                     generator=generator,
+                    span=self.model.known_span(),
                 )
             return LyapunovFrame(*(part.double().cpu().numpy() for part in frame))
 
@@ -145,8 +146,9 @@ class FrameQuestion:
     @property
     def columns(self) -> int:
         """Columns that are carried."""
-        D, k = self.frames.model.n_features_in_, self.n_columns + self.frames.n_oversamples
-        return D if D <= ALL_COLUMNS else min(D, k)
+        model, span = self.frames.model, self.frames.model.known_span()
+        r = model.n_features_in_ if span is None else span.shape[1]
+        return columns_carried(r, self.n_columns + self.frames.n_oversamples)
 
     @property
     def settings(self) -> dict:

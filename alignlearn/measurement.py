@@ -74,9 +74,10 @@ def measure(
 ) -> Measurement:
     """Measure the spectrum at some rows of X; `window` and `n_components` as the user gave them."""
     reference = X[rows]
-    few = spread_rows(reference, _WINDOW_POINTS)
-    chosen, n_columns = _choose_window(frames, few, window, n_components)
-    exponents = frames.exponents(reference, n_columns, chosen)
+    few = _spread(len(reference), _WINDOW_POINTS)
+    chosen, known = _choose_window(frames, reference[few], window, n_components)
+    n_columns = known.shape[1]
+    exponents = _exponents(frames, reference, chosen, few, known)
     inside = inside_span(frames.model, exponents)
     rank, D = frames.model.scaling_.rank, X.shape[1]
     whole = spans_all(frames.model, inside)
@@ -92,7 +93,7 @@ def measure(
     uniform = not estimate.resolved
     if estimate.dimension == rank < D:
         estimate = estimate._replace(resolved=True, clear=True)  # what leaves the span contracts
-    noise_level = _noise_level(frames, few, n_columns, estimate.dimension)
+    noise_level = _noise_level(frames, reference[few], n_columns, estimate.dimension)
     return Measurement(chosen, n_columns, exponents, estimate, uniform, refuted, prior, noise_level)
 
 
@@ -108,30 +109,50 @@ def spans_all(model: GenerativeModel, inside: np.ndarray) -> bool:
 
 def spread_rows(X: np.ndarray, n_rows: int) -> np.ndarray:
     """At most `n_rows` rows, evenly spaced: data often come sorted."""
-    return X[:: -(-len(X) // n_rows)]
+    return X[_spread(len(X), n_rows)]
 
 
-def _choose_window(frames, X, given, n_components) -> tuple[tuple[float, float], int]:
-    """Window and number of columns: the finest window unless others are clearer."""
+def _spread(n: int, n_rows: int) -> slice:
+    """Of n rows at most `n_rows`, evenly spaced."""
+    return slice(None, None, -(-n // n_rows))
+
+
+def _exponents(frames: FrameReader, X, window, few: slice, known: np.ndarray) -> np.ndarray:
+    """Exponents (n, n_columns) at rows X, of which a few are known."""
+    exponents = np.empty((len(X), known.shape[1]))
+    others = np.ones(len(X), dtype=bool)
+    exponents[few], others[few] = known, False
+    if others.any():
+        exponents[others] = frames.exponents(X[others], known.shape[1], window)
+    return exponents
+
+
+def _choose_window(frames, X, given, n_components) -> tuple[tuple[float, float], np.ndarray]:
+    """Window and exponents (n, n_columns) at X: the finest window unless others are clearer."""
     model = frames.model
     low, high = map(float, model.window_ if given is None else given)
     s_max = model.noise_range_[1]
     upper = max(low, _UPPER_END * high)
     windows = [(low, high), *((upper, f * high) for f in _COARSER if f * high <= s_max)]
-    best, chosen, n_chosen = 0.0, windows[0], 0
-    for window in windows:
-        n_columns = _columns_needed(frames, spread_rows(X, _SEARCH_POINTS), window, n_components)
-        exponents = inside_span(model, frames.exponents(X, n_columns, window))
-        largest, first = clarity(exponents), n_chosen == 0
-        if first or largest > max(_CLEARER * best, FULL):
-            best, chosen, n_chosen = largest, window, n_columns
-        elif best >= FULL:
-            break
-        # Noise would fill all dimensions and keep the normal directions from contracting.
-        noisy = given is None and model.scaling_.rank == model.n_features_in_
+    # Noise would fill all dimensions and keep the normal directions from contracting.
+    noisy = given is None and model.scaling_.rank == model.n_features_in_
+
+    def spectrum(window) -> np.ndarray:
+        few = spread_rows(X, _SEARCH_POINTS)
+        return frames.exponents(X, _columns_needed(frames, few, window, n_components), window)
+
+    exponents = spectrum(windows[0])
+    best, found = clarity(inside_span(model, exponents)), (windows[0], exponents)
+    for window in windows[1:]:
         if not noisy or np.median(exponents[:, -1]) < _UNCONTRACTED:
             break
-    return chosen, n_chosen
+        exponents = spectrum(window)
+        largest = clarity(inside_span(model, exponents))
+        if largest > max(_CLEARER * best, FULL):
+            best, found = largest, (window, exponents)
+        elif best >= FULL:
+            break
+    return found
 
 
 def _columns_needed(frames, X, window, n_components) -> int:
@@ -144,6 +165,8 @@ def _columns_needed(frames, X, window, n_components) -> int:
         return D
     if n_components is not None:
         return min(rank, n_components + 1)
+    if rank <= ALL_COLUMNS and frames.model.known_span() is not None:
+        return rank
     n_columns = _FIRST_COLUMNS
     while n_columns < rank:
         if n_columns > _MAX_COLUMNS:

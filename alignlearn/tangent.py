@@ -113,32 +113,37 @@ def random_frame(x: Tensor, k: int, generator: torch.Generator | None) -> Tensor
     return torch.linalg.qr(gaussian)[0].to(x)
 
 
-def _start_frame(x: Tensor, k: int, generator: torch.Generator | None) -> Tensor:
-    """One random frame (n, D, k), the same for every row: a row does not depend on its batch."""
-    return random_frame(x, k, generator).expand(len(x), x.shape[1], k)
+def _all_rows(frame: Tensor, x: Tensor) -> Tensor:
+    """One frame (D, k) for every row, (n, D, k): a row does not depend on its batch."""
+    return frame.expand(len(x), *frame.shape)
 
 
-def _singular(
+def _exact_singular(flow: Flow, trajectory: Trajectory, invariant: Tensor) -> tuple[Tensor, Tensor]:
+    """Left singular vectors, in an invariant frame (n, D, r), and values of the tangent map there.
+
+    ``dF^T B = Q R`` comes from one adjoint sweep (PyTorch's reverse mode is cheaper per column than
+    its forward mode); B^T Q is orthogonal, so that those of ``B^T dF B`` are those of R^T.
+    """
+    factors = _sweep(flow, trajectory, invariant, adjoint=True)
+    U, S = left_singular(factors.R.mT)
+    return U.to(invariant), _log_values(S, factors)
+
+
+def _leading_singular(
     flow: Flow, trajectory: Trajectory, start: Tensor, n_iter: int
 ) -> tuple[Tensor, Tensor]:
-    """Left singular vectors (n, D, k) and log singular values (n, k) of the tangent map.
+    """Leading left singular vectors (n, D, k) and log singular values (n, k), nearly."""
+    factors = _sweep(flow, trajectory, start)
+    for _ in range(n_iter):
+        back = _sweep(flow, trajectory, factors.Q, adjoint=True)
+        factors = _sweep(flow, trajectory, back.Q)
+    U, S = left_singular(factors.R)
+    return factors.Q @ U.to(start), _log_values(S, factors)
 
-    With all columns ``dF^T = Q R`` comes from one adjoint sweep (PyTorch's reverse mode is cheaper
-    per column than its forward mode) and the left vectors of dF are those of R^T.
-    """
-    if start.shape[1] == start.shape[2]:
-        factors = _sweep(flow, trajectory, start, adjoint=True)
-        U, S = left_singular(factors.R.mT)
-        vectors = U.to(start)
-    else:
-        factors = _sweep(flow, trajectory, start)
-        for _ in range(n_iter):
-            back = _sweep(flow, trajectory, factors.Q, adjoint=True)
-            factors = _sweep(flow, trajectory, back.Q)
-        U, S = left_singular(factors.R)
-        vectors = factors.Q @ U.to(start)
-    log_sigma = S.clamp_min(torch.finfo(torch.float64).tiny).log() + factors.log_scale[:, None]
-    return vectors, log_sigma
+
+def _log_values(S: Tensor, factors: _Factors) -> Tensor:
+    """Logarithms (n, k) of singular values S of ``R``, its scale put back."""
+    return S.clamp_min(torch.finfo(torch.float64).tiny).log() + factors.log_scale[:, None]
 
 
 def lyapunov_frame(
@@ -149,6 +154,7 @@ def lyapunov_frame(
     n_oversamples: int = 10,
     n_iter: int = 1,
     generator: torch.Generator | None = None,
+    span: Tensor | None = None,
 ) -> LyapunovFrame:
     """Leading Lyapunov vectors and exponents at the end points of trajectories.
 
@@ -160,6 +166,10 @@ def lyapunov_frame(
     Several trajectories with the same end points (frozen noise paths of reverse diffusion) are
     averaged: the result is the eigendecomposition of the log-Euclidean mean of ``dF dF^T``
     (Arsigny et al. 2006), with the directions not carried taken at the lowest rate that was.
+
+    Where the field is known to vary and point within a linear subspace of r dimensions only, its
+    tangent map keeps that subspace, and scales what is normal to it: r columns are all that need to
+    be carried for the exact result, if r is at most 128.
 
     Parameters
     ----------
@@ -176,6 +186,8 @@ def lyapunov_frame(
         Pull-back and push-forward passes after the first sweep; not used when all D are carried.
     generator : torch.Generator, optional
         CPU generator of the start frame, which all rows share.
+    span : Tensor of shape (D, r), optional
+        Orthonormal basis of such a subspace.
 
     Returns
     -------
@@ -200,14 +212,48 @@ def lyapunov_frame(
     n_components = D if n_components is None else n_components
     if not 1 <= n_components <= D:
         raise ValueError(f"n_components must be between 1 and D = {D}, got {n_components}.")
-    k = D if D <= ALL_COLUMNS else min(D, n_components + n_oversamples)
-    start = _start_frame(x, k, generator)
+    r = D if span is None else span.shape[1]
+    k = columns_carried(r, n_components + n_oversamples)
+    exact = k == r
+    start = span if exact and span is not None else random_frame(x, k, generator)
+    start = _all_rows(start.to(x), x)
     frames = []
     for trajectory in chain([first], trajectories):
-        vectors, log_sigma = _singular(flow, trajectory, start, n_iter)
+        if exact:
+            vectors, log_sigma = _exact_singular(flow, trajectory, start)
+        else:
+            vectors, log_sigma = _leading_singular(flow, trajectory, start, n_iter)
         frames.append((vectors, log_sigma / flow.elapsed))
     vectors, exponents = frames[0] if len(frames) == 1 else _log_euclidean_mean(frames)
+    if exact and span is not None:
+        vectors, exponents = _with_normals(flow, first, span, vectors, exponents, n_components)
     return LyapunovFrame(x, vectors[..., :n_components], exponents[:, :n_components])
+
+
+def columns_carried(r: int, n_columns: int) -> int:
+    """Columns that a frame carries in r dimensions if so many are asked for: few, or all r."""
+    return r if r <= max(ALL_COLUMNS, n_columns) else n_columns
+
+
+def _with_normals(
+    flow: Flow, trajectory: Trajectory, span: Tensor, U: Tensor, exponents: Tensor, k: int
+) -> tuple[Tensor, Tensor]:
+    """Leading k vectors (n, D, k) and exponents of those in a span (D, r) and of its normals.
+
+    U (n, r, r) and exponents (n, r), descending, are within the span. All normals are scaled by the
+    same factor, whatever the trajectory.
+    """
+    D, r = span.shape
+    generator = torch.Generator().manual_seed(0)
+    others = torch.randn(D, min(k, D - r), generator=generator, dtype=torch.float64)
+    normals = torch.linalg.qr(torch.cat([span.double(), others.to(span.device)], 1))[0][:, r:]
+    normals = _all_rows(normals.to(U), U)
+    factors = _sweep(flow, trajectory, normals[..., :1])
+    rate = _log_values(factors.R[..., 0], factors) / flow.elapsed
+    exponents = torch.cat([exponents, rate.expand(-1, normals.shape[2])], 1)
+    exponents, order = exponents.sort(dim=1, descending=True, stable=True)
+    vectors = torch.cat([span.to(U) @ U, normals], 2)
+    return vectors.gather(2, order[:, None, :k].expand(-1, D, -1)), exponents[:, :k]
 
 
 def _log_euclidean_mean(frames: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
@@ -283,7 +329,9 @@ def log_volume(flow: Flow, trajectory: Trajectory) -> Tensor:
     Tensor of shape (n,), float64
     """
     x = trajectory.states[-1]
-    factors = _sweep(flow, trajectory, _start_frame(x, x.shape[1], None), adjoint=True)
+    factors = _sweep(
+        flow, trajectory, _all_rows(random_frame(x, x.shape[1], None), x), adjoint=True
+    )
     diagonal = factors.R.diagonal(dim1=-2, dim2=-1).abs()
     return diagonal.log().sum(-1) + x.shape[1] * factors.log_scale
 

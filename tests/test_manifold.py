@@ -171,6 +171,15 @@ def test_row_alone_has_the_answer_of_the_row_in_the_batch(name, X):
     np.testing.assert_allclose(alone, batch, atol=1e-5 if name in SINGLE_PRECISION else 1e-9)
 
 
+@pytest.mark.parametrize("n_reference", [1, 64, 70])
+def test_spectrum_of_the_reference_rows_is_theirs(n_reference, X):
+    """Those at which the window was chosen are not measured twice, and keep their places."""
+    manifold = ode(n_reference=n_reference).fit(X)
+    rates = manifold.lyapunov_exponents(X[manifold.reference_indices_])
+    assert rates.shape == (n_reference, D)
+    np.testing.assert_allclose(manifold.reference_exponents_, rates, atol=1e-9)
+
+
 # --- span, noise and scale ---------------------------------------------------------------------
 
 
@@ -183,6 +192,20 @@ def test_isometric_embedding_into_more_columns_adds_normal_directions_only(name,
     np.testing.assert_allclose(embedded.lyapunov_exponents(query @ basis), expected, atol=1e-6)
     assert embedded.dimension_ == flat.dimension_
     assert (embedded.dimension(query @ basis) == flat.dimension(query)).all()
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_few_dimensions_of_many_features_are_all_measured(X):
+    """Three of 150 features: the spectrum at fit has three columns, and a frame has the normals."""
+    turned = X[:, :3] @ ortho_group.rvs(150, random_state=0)[:3]
+    options = {"n_paths": 2, "n_steps": 4, "n_reference": 10, "random_state": 0}
+    manifold = LyapunovManifold(model=MODELS["Diffusion"](), **options).fit(turned)
+    assert manifold.reference_exponents_.shape == (10, 3)
+    frame = manifold.lyapunov_frame(turned[:5], n_components=6)
+    np.testing.assert_allclose(frame.exponents[:, 3:], -1.0, atol=1e-4)
+    span = projectors(np.linalg.svd(turned - turned.mean(0), full_matrices=False)[2][:3].T)
+    leading = projectors(frame.vectors[..., :3])
+    np.testing.assert_allclose(leading, np.broadcast_to(span, leading.shape), atol=1e-4)
 
 
 def test_linear_subspace_is_resolved_and_does_not_warn(recwarn):

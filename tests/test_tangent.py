@@ -21,7 +21,7 @@ from tables import ODE_SOLVERS, REVERSALS, SCHEDULES, SOLVERS, cases
 from alignlearn._linalg import cholesky_qr
 from alignlearn.derivatives import ALL_COLUMNS, divergence, pull_back, push_forward
 from alignlearn.flow import Flow, Trajectory
-from alignlearn.models.denoisers import PreconditionedDenoiser
+from alignlearn.models.denoisers import PreconditionedDenoiser, SpanDenoiser
 from alignlearn.networks import GatedNetwork
 from alignlearn.solvers import (
     Euler,
@@ -294,6 +294,46 @@ def test_each_iteration_gains_and_one_sweep_is_the_worst():
     per_pass = math.exp(2 * flow.elapsed * (rates[5] - rates[4]))
     ratios = np.tan(np.arcsin(errors[2:])) / np.tan(np.arcsin(errors[1:-1]))
     assert (ratios < 1.2 * per_pass).all() and per_pass < 0.1
+
+
+# --- data in a linear subspace ------------------------------------------------------------------
+
+
+def spanned(denoise, n_features, make_solver=SOLVERS["ReverseDiffusion"]):
+    """A flow in more features than its denoiser has, and the basis of those it has."""
+    basis = torch.from_numpy(ortho_group.rvs(n_features, random_state=0)[:, :D].copy())
+    return make_flow(make_solver, SpanDenoiser(denoise, basis)), basis
+
+
+@every_solver
+@every_field
+@pytest.mark.parametrize("n_features", [D + 1, D + 3])
+def test_columns_of_the_span_suffice(make_solver, denoise, n_features, generator):
+    """Carrying D columns of more gives the whole spectrum, sorted, also where it is below -1."""
+    flow, span = spanned(denoise, n_features, make_solver)
+    x = torch.randn(5, n_features, dtype=torch.float64, generator=generator)
+    trajectory = make_trajectory(flow, x)
+    for k in (2, n_features):
+        few, all_of_them = (lyapunov_frame(flow, trajectory, k, span=b) for b in (span, None))
+        torch.testing.assert_close(few.exponents, all_of_them.exponents, rtol=1e-9, atol=1e-9)
+        # Equal exponents leave vectors free: what they make together is not.
+        a, b = ((f.vectors * f.exponents[:, None]) @ f.vectors.mT for f in (few, all_of_them))
+        torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-7)
+        eye = torch.eye(k, dtype=torch.float64).expand(5, k, k)
+        torch.testing.assert_close(few.vectors.mT @ few.vectors, eye)
+
+
+def test_only_the_columns_of_the_span_are_carried(points):
+    flow, span = spanned(mixture.denoise, 40)
+    carried = []
+
+    def pull(step, x, E):
+        carried.append(len(E))
+        return pull_back(step, x, E)
+
+    flow = replace(flow, derivative=flow.derivative._replace(pull=pull))
+    lyapunov_frame(flow, make_trajectory(flow, points @ span.T), 3, span=span)
+    assert set(carried) == {D}
 
 
 def test_oversampling_helps(generator):

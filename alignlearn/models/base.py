@@ -99,6 +99,13 @@ class GenerativeModel(CallbackSupportMixin, DensityMixin, BaseEstimator, metacla
         schedule = VarianceExploding(*self.noise_range_)
         return ReverseDiffusion(schedule) if self.has_score else ExponentialMidpoint(schedule)
 
+    def known_span(self) -> Tensor | None:
+        """Orthonormal basis (D, r), r < D, outside of which the denoiser sees and gives nothing.
+
+        In the model's coordinates; None where the model knows of none.
+        """
+        return None
+
     def known_normals(self, x: Tensor) -> Tensor | None:
         """Unit vectors (n, D, m) known to be normal to the data at x (n, D), in its coordinates.
 

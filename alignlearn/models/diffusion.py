@@ -301,13 +301,17 @@ class Diffusion(TrainedModel):
         """The trained denoiser."""
         return self.denoiser_
 
+    def known_span(self) -> Tensor | None:
+        """Basis (D, r) of the linear span of the data, if that is smaller than D."""
+        return self.denoiser_.basis if isinstance(self.denoiser_, SpanDenoiser) else None
+
     def known_normals(self, x: Tensor) -> Tensor | None:
         """Radial directions (n, D, 1) of the sphere near which the data lie, if there is one."""
         shell = next((m for m in self.denoiser_.modules() if isinstance(m, ShellDenoiser)), None)
         if shell is None:
             return None
-        span = self.denoiser_
-        center = span.basis @ shell.center if isinstance(span, SpanDenoiser) else shell.center
+        span = self.known_span()
+        center = shell.center if span is None else span @ shell.center
         return nn.functional.normalize(x - center.to(x), dim=1)[..., None]
 
     @property
