@@ -16,6 +16,7 @@ from alignlearn.datasets import make_random_manifold, make_sphere
 from alignlearn.derivatives import probe_derivative
 from alignlearn.guards import guarded
 from alignlearn.models import Diffusion
+from alignlearn.models.shells import ShellDenoiser
 from alignlearn.networks import GatedNetwork
 from alignlearn.solvers import PredictorCorrector
 from alignlearn.tangent import _qr
@@ -143,6 +144,27 @@ def test_frames_played_back_are_frames(n_features, image, monkeypatch):
     np.testing.assert_allclose(played.exponents, plain.exponents, rtol=0, atol=1e-4)
     leading = [v[..., :2] @ v[..., :2].swapaxes(1, 2) for v in (played.vectors, plain.vectors)]
     np.testing.assert_allclose(*leading, rtol=0, atol=1e-2)
+
+
+def test_a_sphere_in_a_subspace_is_one_on_the_device(monkeypatch):
+    """The columns of the span alone, moved to a shell: played back, plain, and on the CPU."""
+    ball = make_sphere(300, 3, random_state=0).points
+    X = ball @ np.linalg.qr(np.random.default_rng(0).standard_normal((30, 4)))[0].T
+    model = Diffusion(max_iter=60, n_estimators=1, device="cuda", random_state=0)
+    m = LyapunovManifold(model=model, n_reference=5, n_paths=4, random_state=0).fit(X)
+    assert m.dimension_ == 3 and m.model_.known_span().shape == (30, 4)
+    assert any(isinstance(part, ShellDenoiser) for part in m.model_.denoiser_.modules())
+    played, planes = m.lyapunov_frame(X[:50]), m.tangent_space(X[:50])
+    np.testing.assert_allclose(planes.swapaxes(1, 2) @ X[:50, :, None], 0, atol=1e-6)
+    with monkeypatch.context() as patch:
+        patch.setattr(frames, "ReplayedLift", lambda lift: lift)
+        plain = m.lyapunov_frame(X[:50])
+    for name, value in vars(m.model_).items():
+        if isinstance(value, torch.nn.Module):
+            setattr(m.model_, name, value.to("cpu"))
+    m.model_.gaussian_ = type(m.model_.gaussian_)(*(part.cpu() for part in m.model_.gaussian_))
+    for other in (plain, m.lyapunov_frame(X[:50])):
+        np.testing.assert_allclose(played.exponents, other.exponents, rtol=0, atol=1e-4)
 
 
 def test_a_solver_that_asks_for_times_is_not_played_back():
