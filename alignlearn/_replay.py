@@ -20,6 +20,18 @@ from alignlearn.guards import is_out_of_memory
 # Calls before the recording: they choose algorithms and fill caches, which a recording must not.
 _WARM_UP = 3
 
+# Of each thread, by device: every further stream keeps tens of megabytes of cuBLAS.
+_STREAMS = threading.local()
+
+
+def _own_stream(device: torch.device) -> torch.cuda.Stream:
+    """The stream on which this thread warms up and records."""
+    streams = vars(_STREAMS)
+    if device not in streams:
+        streams[device] = torch.cuda.Stream(device)
+    return streams[device]
+
+
 # Each begins by waiting for the whole device, which is not allowed while another thread records.
 _ONE_RECORDS = threading.Lock()
 
@@ -59,7 +71,7 @@ class Replay:
         generator: torch.Generator | None = None,
     ) -> None:
         self.work, self.device, self.generator = work, device, generator
-        self._stream = torch.cuda.Stream(device)
+        self._stream = _own_stream(device)
         self._graph: torch.cuda.CUDAGraph | None = None
         self._n_calls = 0
 
