@@ -10,12 +10,14 @@ from sklearn.exceptions import ConvergenceWarning
 from tables import MODELS
 from torch import nn
 
+from alignlearn._arrays import torch_threads
 from alignlearn.datasets import make_torus
 from alignlearn.denoising import (
     draw_noise_levels,
 )
 from alignlearn.models import Diffusion
 from alignlearn.models import diffusion as diffusion_module
+from alignlearn.models import flow_matching as flows
 from alignlearn.models.denoisers import SmoothDenoiser
 from alignlearn.persistence import load, save
 
@@ -298,6 +300,25 @@ def test_parameter_that_the_loss_does_not_see_stays_zero(X):
     network.idle = nn.Parameter(torch.zeros(2))
     model = Diffusion(network=network, n_estimators=1, max_iter=20, random_state=0).fit(X)
     assert (model.denoiser_.network.idle == 0).all()
+
+
+@pytest.mark.parametrize("name, module", [("Diffusion", diffusion_module), ("FlowMatching", flows)])
+@pytest.mark.parametrize(
+    "options, expected",
+    [({"width": 64}, 1), ({"width": 128}, 2), ({"width": 64, "batch_size": 512}, 2)],
+)
+def test_small_networks_train_with_one_thread(name, module, options, expected, X, monkeypatch):
+    seen = []
+
+    def train(*args, **kwargs):
+        seen.append(torch.get_num_threads())
+        raise KeyError("trained")
+
+    monkeypatch.setattr(module, "train", train)
+    with torch_threads(2):
+        with pytest.raises(KeyError, match="trained"):
+            MODELS[name](**options).fit(X)
+        assert seen == [expected] and torch.get_num_threads() == 2
 
 
 def test_data_in_a_subspace_are_learned_there(X):

@@ -231,19 +231,20 @@ class Diffusion(TrainedModel):
                 member = PreconditionedDenoiser(network)
                 member = member if shell is None else ShellDenoiser(member, shell)
             member = member.to(device)
-            history = train(
-                member,
-                DenoisingLoss(Subset(x, kept), levels, self.batch_size, generator, team),
-                held_out,
-                max_iter=self.max_iter,
-                learning_rate=self.learning_rate,
-                n_iter_no_change=self.n_iter_no_change,
-                generator=generator,
-                on_evaluation=on_evaluation,
-                checkpoint=checkpoint,
-                team=team,
-                replayed=self._plays_back and isinstance(x, Tensor),
-            )
+            with self._training_threads(width):
+                history = train(
+                    member,
+                    DenoisingLoss(Subset(x, kept), levels, self.batch_size, generator, team),
+                    held_out,
+                    max_iter=self.max_iter,
+                    learning_rate=self.learning_rate,
+                    n_iter_no_change=self.n_iter_no_change,
+                    generator=generator,
+                    on_evaluation=on_evaluation,
+                    checkpoint=checkpoint,
+                    team=team,
+                    replayed=self._plays_back and isinstance(x, Tensor),
+                )
             first = not (flat or members or history.stopped or level > noise_range[0])
             if first and pieces.loss < history.best_loss:
                 flat = True  # over again, from the closed form

@@ -207,7 +207,8 @@ class FlowMatching(TrainedModel):
         team, checkpoint, rng = self._begin(data)
         generator = make_generator(rng, device)
         size = sampler.size(np.random.default_rng(rng.randint(np.iinfo(np.int32).max)))
-        network = self._make_network(x.shape[1], default_width(*x.shape), rng)
+        width = default_width(*x.shape)
+        network = self._make_network(x.shape[1], width, rng)
         field = VelocityNetwork(network, path.schedule, size, noise_range[0]).to(device)
         n_evaluations = -(-self.max_iter // evaluation_interval(self.max_iter))
         context = self._init_callback_context(max_subtasks=n_evaluations)
@@ -246,18 +247,19 @@ class FlowMatching(TrainedModel):
         order = torch.randperm(len(x), generator=generator, device=device)
         kept, held = self._split(order, 0)
         loss, held_out = loss_of(Subset(x, kept)), HeldOutMatchingLoss(loss_of(x[held]))
-        history = train(
-            field,
-            lambda module: loss(module.velocity),
-            lambda module: held_out(module.velocity),
-            max_iter=self.max_iter,
-            learning_rate=self.learning_rate,
-            n_iter_no_change=self.n_iter_no_change,
-            generator=generator,
-            on_evaluation=on_evaluation,
-            checkpoint=checkpoint,
-            team=team,
-        )
+        with self._training_threads(width):
+            history = train(
+                field,
+                lambda module: loss(module.velocity),
+                lambda module: held_out(module.velocity),
+                max_iter=self.max_iter,
+                learning_rate=self.learning_rate,
+                n_iter_no_change=self.n_iter_no_change,
+                generator=generator,
+                on_evaluation=on_evaluation,
+                checkpoint=checkpoint,
+                team=team,
+            )
         vars(self).update(self._probed(learned(field, history), x))
         context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes=dict)
         return self

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import os
+from contextlib import AbstractContextManager, nullcontext
 from numbers import Integral, Real
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from sklearn.utils import check_random_state, check_scalar
 from torch import Tensor, nn
 
-from alignlearn._arrays import make_generator, resolve_device
+from alignlearn._arrays import make_generator, resolve_device, torch_threads
 from alignlearn._params import check_integers
 from alignlearn._rows import DiskRows
 from alignlearn._team import Team
@@ -28,6 +29,8 @@ _HELD_OUT = 20_000
 
 # Width of the default network where few or low-dimensional data make it small.
 SMALL_WIDTH = 64
+# Numbers in the hidden state of a batch up to which threads wait longer than they help.
+_ONE_THREAD = SMALL_WIDTH * 256
 # Width of the U-Net of images at its finest level.
 IMAGE_WIDTH = 32
 
@@ -122,6 +125,11 @@ class TrainedModel(GenerativeModel):
         width = self.width or width
         generator = make_generator(rng)
         return GatedNetwork(n_features, width=width, n_blocks=self.n_blocks, generator=generator)
+
+    def _training_threads(self, width: int) -> AbstractContextManager[None]:
+        """One thread of torch where the default network, of this default width, is small."""
+        one = (self.width or width) * self.batch_size <= _ONE_THREAD and self._learns_whole_rows
+        return torch_threads(1) if one else nullcontext()
 
     def _bytes_per_column(self) -> int:
         n_hidden = max((p.shape[0] for p in self.denoiser_.parameters()), default=1)
