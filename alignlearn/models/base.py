@@ -15,7 +15,6 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from alignlearn._arrays import (
-    CACHE,
     Scaling,
     check_seed,
     in_chunks,
@@ -46,6 +45,9 @@ _GRAPHS = 6
 
 # Graphs of a convolutional network at once: enough rows to fill its products.
 _GRAPH_CACHE = 256 * 2**20
+# Where columns are rows of one product, which gains from being large. By a count that is up to
+# seven times too low: a chunk stays within scikit-learn's default working memory.
+_COLUMN_CACHE = 128 * 2**20
 
 
 class GenerativeModel(CallbackSupportMixin, DensityMixin, BaseEstimator, metaclass=ABCMeta):
@@ -143,7 +145,7 @@ class GenerativeModel(CallbackSupportMixin, DensityMixin, BaseEstimator, metacla
         """
         derivative, device = self.derivative, self.gaussian_.basis.device
         if derivative == AUTOMATIC:
-            bytes_per_row, cache = self._bytes_per_column() * n_columns, CACHE
+            bytes_per_row, cache = self._bytes_per_column() * n_columns, _COLUMN_CACHE
         else:
             denoise, s = self.denoiser(), torch.tensor(self.window_[0], dtype=torch.float64)
             row = torch.zeros(1, self.n_features_in_).to(self.gaussian_.basis)
