@@ -231,7 +231,20 @@ def lyapunov_frame(
 
 
 def columns_carried(r: int, n_columns: int) -> int:
-    """Columns that a frame carries in r dimensions if so many are asked for: few, or all r."""
+    """Columns that `lyapunov_frame` carries: all there are, unless these are many more than needed.
+
+    Parameters
+    ----------
+    r : int
+        Dimensions in which it works, D or those of the span.
+    n_columns : int
+        Vectors asked for, and the extra ones.
+
+    Returns
+    -------
+    int
+        r if that is at most 128 or `n_columns`, else `n_columns`.
+    """
     return r if r <= max(ALL_COLUMNS, n_columns) else n_columns
 
 

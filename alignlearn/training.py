@@ -57,7 +57,7 @@ def one_cycle(progress: float, warm_up: float = 0.1) -> float:
     return 0.5 * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up)))
 
 
-class Weights:
+class _Weights:
     """Trainable parameters of a module as one vector, of which they become views.
 
     An optimiser of many small tensors spends its time on asking for them. Parameters of several
@@ -109,7 +109,7 @@ class TrainingState:
     ----------
     module, average : nn.Module
         Weights in training and their exponential moving average.
-    weights, averages : Weights
+    weights, averages : _Weights
         Theirs.
     optimizer : torch.optim.Optimizer
         With its moments.
@@ -125,8 +125,8 @@ class TrainingState:
 
     module: nn.Module
     average: nn.Module
-    weights: Weights
-    averages: Weights
+    weights: _Weights
+    averages: _Weights
     optimizer: torch.optim.Optimizer
     generator: torch.Generator
     best: dict[str, Tensor]
@@ -139,7 +139,7 @@ class TrainingState:
     ) -> TrainingState:
         """State before the first step."""
         average = copy.deepcopy(module)
-        weights, averages = Weights(module), Weights(average)
+        weights, averages = _Weights(module), _Weights(average)
         optimizer = torch.optim.AdamW(
             weights.vectors, lr=learning_rate, betas=(0.9, 0.999), weight_decay=0.01, fused=True
         )
