@@ -342,9 +342,8 @@ def log_volume(flow: Flow, trajectory: Trajectory) -> Tensor:
     Tensor of shape (n,), float64
     """
     x = trajectory.states[-1]
-    factors = _sweep(
-        flow, trajectory, _all_rows(random_frame(x, x.shape[1], None), x), adjoint=True
-    )
+    start = _all_rows(random_frame(x, x.shape[1], None), x)
+    factors = _sweep(flow, trajectory, start, adjoint=True)
     diagonal = factors.R.diagonal(dim1=-2, dim2=-1).abs()
     return diagonal.log().sum(-1) + x.shape[1] * factors.log_scale
 
